@@ -1,0 +1,218 @@
+"""The graph: nodes and edges. It reads like the picture that Studio draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.tools import tool as as_tool
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.errors import NodeError
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command, RetryPolicy
+
+from learngate import nodes
+from learngate.graph import routes
+from learngate.graph.gated import GatedGraph
+from learngate.graph.models import model_name, reflector_of, resolve_model, with_tools
+from learngate.nodes.flow import both_ways
+from learngate.nodes.prompts import INSTRUCTIONS
+from learngate.nodes.state import State
+from learngate.nodes.tools import MEMORY_TOOLS
+from learngate.stores import ConfigurationError, Memory, StoreUnavailable
+from learngate.stores.records import ReflectionStatus
+from learngate.stores.sessions import Sessions
+
+Reflect = Literal["inline", "background", "off"]
+OWN: Any = object()
+"""Stands for the memory's own checkpointer."""
+
+RETRY = RetryPolicy(max_attempts=3, initial_interval=0.2, retry_on=StoreUnavailable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """How much is recalled; tokens are counted as four characters each."""
+
+    history_turns: int = 5
+    history_tokens: int = 8_000
+    memory_tokens: int = 600
+    learnings: int = 5
+    learning_tokens: int = 800
+    kept_turns: int = 20
+    tool_rounds: int = 8
+
+
+def build_graph(
+    memory: Memory,
+    *,
+    model: BaseChatModel | str,
+    tools: Sequence[BaseTool | Callable[..., Any]] = (),
+    reflection: Reflect = "inline",
+    pause: bool = True,
+    memory_tools: bool = False,
+    checkpointer: BaseCheckpointSaver[Any] | bool | None = OWN,
+    instructions: str = INSTRUCTIONS,
+    budgets: Budgets | None = None,
+    name: str = "learngate",
+) -> GatedGraph:
+    """Build the learning agent on a memory; it runs sync, async and streaming.
+
+    `model` is a chat model or a name: `"offline"`, or anything `init_chat_model` takes. `reflection` says when
+    a turn is reflected on: `"inline"` after the answer, `"background"` by `learngate reflect` or
+    `reflect_pending`, or `"off"`. `pause` says whether the run waits at the gate for a human; where it is
+    false, or the run has no checkpointer to wait in, a proposal waits in the inbox only. `memory_tools` lets
+    the model itself remember and propose. `checkpointer` defaults to the memory's own; `None` leaves it to
+    the host (a server, a parent graph).
+
+    Raises:
+        ConfigurationError: something that can never work, with how to mend it.
+    """
+    budgets = budgets or Budgets()
+    chat = resolve_model(model)
+    given = _tools(tools, memory_tools=memory_tools)
+    _refuse_options(reflection, pause, checkpointer, budgets)
+    reflector = reflector_of(chat) if reflection == "inline" else None
+    builder = _wire(
+        memory,
+        chat=chat,
+        given=given,
+        reflector=reflector,
+        reflection=reflection,
+        pause=pause,
+        instructions=instructions,
+        budgets=budgets,
+    )
+    saver = memory.checkpointer() if checkpointer is OWN else checkpointer
+    return GatedGraph.around(builder.compile(checkpointer=saver, name=name), memory)
+
+
+def _wire(
+    memory: Memory,
+    *,
+    chat: BaseChatModel,
+    given: list[BaseTool],
+    reflector: Runnable[Any, Any] | None,
+    reflection: Reflect,
+    pause: bool,
+    instructions: str,
+    budgets: Budgets,
+) -> StateGraph[State, nodes.Context, nodes.Input, nodes.Output]:
+    sessions, users, learnings = memory.sessions, memory.users, memory.learnings
+    proposer = model_name(chat)
+    graph = StateGraph(State, context_schema=nodes.Context, input_schema=nodes.Input, output_schema=nodes.Output)
+    step = partial(graph.add_node, retry_policy=RETRY)
+    step("begin_turn", partial(nodes.begin_turn, sessions=sessions, kept_turns=budgets.kept_turns))
+    step("load_history", partial(nodes.load_history, sessions=sessions, turns=budgets.history_turns))
+    step("recall_user_memory", partial(nodes.recall_user_memory, users=users, budget=budgets.memory_tokens))
+    searching = partial(nodes.search_learnings, learnings=learnings)
+    step("search_learnings", partial(searching, k=budgets.learnings, budget=budgets.learning_tokens))
+    answering = nodes.respond(
+        model=chat,
+        model_with_tools=with_tools(chat, given),
+        sessions=sessions,
+        instructions=instructions,
+        history_budget=budgets.history_tokens,
+        max_tool_rounds=budgets.tool_rounds,
+    )
+    step("respond", both_ways(answering, name="respond"))
+    status: ReflectionStatus = "off" if reflection == "off" else "pending"
+    step("save_turn", partial(nodes.save_turn, sessions=sessions, reflection=status, proposer=proposer))
+
+    graph.add_edge(START, "begin_turn")
+    graph.add_conditional_edges("begin_turn", routes.after_begin, [*routes.RECALL, END])
+    graph.add_edge(list(routes.RECALL), "respond")
+    if given:
+        graph.add_node("tools", ToolNode(given, handle_tool_errors=True))
+        graph.add_conditional_edges("respond", routes.after_respond, ["tools", "save_turn"])
+        graph.add_edge("tools", "respond")
+    else:
+        graph.add_edge("respond", "save_turn")
+
+    _add_effects(graph, memory)
+    if reflector is not None:
+        _add_reflect(graph, memory, reflector, proposer=proposer)
+        graph.add_edge("save_turn", "reflect")
+    else:
+        graph.add_conditional_edges("save_turn", routes.next_effect, routes.EFFECTS)
+
+    if pause:
+        step("review_learning", nodes.review_learning)
+        step("save_learning", partial(nodes.save_learning, learnings=learnings))
+        graph.add_conditional_edges("propose_learning", routes.after_propose, ["review_learning", END])
+        answered = ["review_learning", "save_learning", END]
+        graph.add_conditional_edges("review_learning", routes.after_review, answered)
+        graph.add_conditional_edges("save_learning", routes.after_save_learning, ["review_learning", END])
+    else:
+        graph.add_edge("propose_learning", END)
+    return graph
+
+
+def build_reflection(memory: Memory, *, model: BaseChatModel | str) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Build the part of the graph that looks back at a recorded turn; what it proposes waits in the inbox.
+
+    Raises:
+        ConfigurationError: the model cannot be used.
+    """
+    chat = resolve_model(model)
+    graph = StateGraph(State, context_schema=nodes.Context)
+    _add_effects(graph, memory)
+    _add_reflect(graph, memory, reflector_of(chat), proposer=model_name(chat))
+    graph.add_edge(START, "reflect")
+    graph.add_edge("propose_learning", END)
+    return graph.compile(name="learngate-reflection")
+
+
+def _add_reflect(
+    graph: StateGraph[Any, Any, Any, Any], memory: Memory, reflector: Runnable[Any, Any], *, proposer: str
+) -> None:
+    flow = nodes.reflect(reflector=reflector, proposer=proposer, sessions=memory.sessions, users=memory.users)
+    failed = partial(reflection_failed, sessions=memory.sessions)
+    graph.add_node("reflect", both_ways(flow, name="reflect"), retry_policy=RETRY, error_handler=failed)
+    graph.add_conditional_edges("reflect", routes.next_effect, routes.EFFECTS)
+
+
+def _add_effects(graph: StateGraph[Any, Any, Any, Any], memory: Memory) -> None:
+    step = partial(graph.add_node, retry_policy=RETRY)
+    step("remember_user", partial(nodes.remember_user, users=memory.users))
+    proposing = partial(nodes.propose_learning, learnings=memory.learnings, sessions=memory.sessions)
+    step("propose_learning", proposing)
+    graph.add_conditional_edges("remember_user", routes.after_remember, ["propose_learning", END])
+
+
+def reflection_failed(state: State, error: NodeError, *, sessions: Sessions) -> Command[Any]:
+    """Let the answer stand where the reflection failed, note why, and apply what the model's tools noted."""
+    turn = state["turn"]
+    reason = f"{type(error.error).__name__}: {error.error}"[:500]
+    sessions.mark_reflection(turn["session_id"], turn["id"], "failed", error=reason)
+    return Command(goto=routes.next_effect(state))
+
+
+def _tools(tools: Sequence[BaseTool | Callable[..., Any]], *, memory_tools: bool) -> list[BaseTool]:
+    given = [one if isinstance(one, BaseTool) else as_tool(one) for one in tools]
+    given += MEMORY_TOOLS if memory_tools else ()
+    names = [one.name for one in given]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"two tools are called {', '.join(twice)}: rename one, so that the model can tell them apart"
+        )
+    return given
+
+
+def _refuse_options(reflection: object, pause: object, checkpointer: object, budgets: Budgets) -> None:
+    if reflection not in {"inline", "background", "off"}:
+        raise ConfigurationError(f'reflection must be "inline", "background" or "off", not {reflection!r}')
+    if pause and checkpointer is False:
+        raise ConfigurationError(
+            "a run can only pause where it is checkpointed: leave `checkpointer` out, or build with pause=False"
+        )
+    if min(budgets.history_turns, budgets.tool_rounds, budgets.learnings) < 0 or budgets.kept_turns < 1:
+        raise ConfigurationError("budgets cannot be negative, and at least one turn is kept in state")

@@ -1,0 +1,165 @@
+"""The compiled graph with a door: whose session it is, is settled before anything runs, shows or is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Self, cast
+from uuid import uuid4
+
+from langchain_core.messages import AnyMessage, BaseMessage, convert_to_messages
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
+
+from learngate.nodes.context import Caller, caller_of, session_of
+from learngate.nodes.review import HOW_TO_ANSWER
+from learngate.nodes.state import Delivery
+from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
+from learngate.stores.memory import Memory
+from learngate.stores.text import MESSAGE_LIMIT, check_name, check_text
+
+EXPECTED = 'pass {"messages": [("user", "…")]}'
+
+
+class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
+    """A `CompiledStateGraph` that refuses strangers at its door.
+
+    A guard node would be too late: `stream_mode="values"` has shown the owner's messages before the first
+    node runs, and the refused text would stay in the thread. Every way in (`invoke`, `batch`, events, a
+    server, a parent graph) goes through `stream` or `astream`.
+    """
+
+    def __init__(self, *, memory: Memory, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.memory = memory
+
+    @classmethod
+    def around(cls, compiled: CompiledStateGraph[Any, Any, Any, Any], memory: Memory) -> Self:
+        """Return a compiled graph with the door in it."""
+        parts = {
+            key: value
+            for key, value in vars(compiled).items()
+            if key not in {"__orig_class__", "_serde_allowlist", "_output_mapper", "_state_mapper"}
+        }
+        made = cls(memory=memory, **parts)
+        made._carry_over(compiled)
+        return made
+
+    def copy(self, update: dict[str, Any] | None = None) -> Self:
+        """Return a copy that has the same door."""
+        keep = {"_serde_allowlist", "_output_mapper", "_state_mapper", "__orig_class__"}
+        parts = {key: value for key, value in vars(self).items() if key not in keep}
+        made = self.__class__(**(parts | (update or {})))
+        made._carry_over(self)
+        return made
+
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
+    ) -> Iterator[Any]:
+        """Stream a run, once the caller has been let in; see `CompiledStateGraph.stream`.
+
+        Raises:
+            NotAllowed: the session belongs to somebody else.
+            InvalidInput: nothing to answer, or a text, an id or a thread that cannot be taken.
+        """
+        admitted = self._admit(input, config, context)
+        yield from super().stream(admitted, config, context=context, **options)
+
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """Stream a run asynchronously, once the caller has been let in; as `stream`."""
+        admitted = await asyncio.to_thread(self._admit, input, config, context)
+        async for part in super().astream(admitted, config, context=context, **options):
+            yield part
+
+    def get_input_jsonschema(self, config: RunnableConfig | None = None) -> dict[str, Any]:
+        """Return what a caller gives: messages. The door adds the rest."""
+        schema = super().get_input_jsonschema(config)
+        schema.get("properties", {}).pop("delivery", None)
+        schema.get("$defs", {}).pop("Delivery", None)
+        return schema
+
+    def _admit(self, input: Any, config: RunnableConfig | None, context: Any) -> Any:
+        config = cast(RunnableConfig, {**(self.config or {}), **(config or {})})
+        caller, session_id = caller_of(config, context), session_of(config)
+        if isinstance(input, Mapping):
+            return self._admit_turn(input, session_id, caller)
+        if input is not None and not isinstance(input, Command):
+            raise InvalidInput(f"a run takes a dict, a Command or None: {EXPECTED}")
+        if isinstance(input, Command) and input.resume is None and not (input.update or input.goto):
+            raise InvalidInput(f"a resume needs an answer: {HOW_TO_ANSWER}")
+        self._admit_more(session_id, caller, resumes=input is not None)
+        return input
+
+    def _admit_turn(self, input: Mapping[str, Any], session_id: str, caller: Caller) -> dict[str, Any]:
+        messages = read_messages(input.get("messages"))
+        standing = self.memory.sessions.claim(session_id, caller.user_id)
+        question = next(message for message in reversed(messages) if message.type == "human")
+        delivery = Delivery(message_id=str(question.id), newest=standing.newest)
+        return {**input, "messages": messages, "delivery": delivery}
+
+    def _admit_more(self, session_id: str, caller: Caller, *, resumes: bool) -> None:
+        """Let a run go on: the session's own user's, or one of a host that says nothing at all.
+
+        Chat UIs and crash recovery resume without a context; whoever does give one must name the owner.
+        """
+        standing = self.memory.sessions.standing(session_id)
+        if standing is None and resumes:
+            raise NotFound(f"there is no session {session_id!r} to resume: {EXPECTED} to begin one")
+        if standing is None:
+            standing = self.memory.sessions.claim(session_id, caller.user_id)
+        if caller.said and caller.user_id != standing.owner:
+            raise NotAllowed(
+                f"session {session_id!r} is not {_name(caller.user_id)}: resume it with"
+                " Context(user_id=…) of whoever opened it, and name the reviewer in Context(reviewer=…)"
+            )
+
+    def _carry_over(self, other: CompiledStateGraph[Any, Any, Any, Any]) -> None:
+        self._output_mapper = other._output_mapper
+        self._state_mapper = other._state_mapper
+        self._serde_allowlist = other._serde_allowlist
+
+
+def read_messages(given: Any) -> list[AnyMessage]:
+    """Return a run's messages; the user's last, which is the one to answer, has an id and can be stored.
+
+    Raises:
+        InvalidInput: there are none, they cannot be read, none is the user's, or its text is refused.
+    """
+    if not given:
+        raise InvalidInput(f"there is nothing to answer: {EXPECTED}")
+    try:
+        messages = convert_to_messages(given if isinstance(given, list) else [given])
+    except (ValueError, TypeError, NotImplementedError, KeyError) as error:
+        raise InvalidInput(f"the messages cannot be read ({str(error).splitlines()[0]}): {EXPECTED}") from error
+    for message in messages:
+        if message.type == "system":
+            raise InvalidInput(
+                "a system message is not part of a turn: give it once, as build_graph(instructions=…)"
+            )
+    question = next((m for m in reversed(messages) if m.type == "human"), None)
+    if question is None:
+        raise InvalidInput(f"there is no message of the user's: {EXPECTED}")
+    _check_question(question)
+    if question.id is not None:
+        check_name(question.id, what="the message id")
+    else:
+        position = messages.index(question)
+        messages[position] = question.model_copy(update={"id": str(uuid4())})
+    return cast(list[AnyMessage], messages)
+
+
+def _check_question(question: BaseMessage) -> None:
+    if isinstance(question.content, list) and any(
+        isinstance(block, dict) and block.get("type") != "text" for block in question.content
+    ):
+        if question.text:
+            check_text(question.text, what="the message", limit=MESSAGE_LIMIT)
+        return
+    check_text(question.text, what="the message", limit=MESSAGE_LIMIT)
+
+
+def _name(user_id: str | None) -> str:
+    return "yours: you named no user" if user_id is None else f"{user_id!r}'s"

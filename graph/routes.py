@@ -1,0 +1,71 @@
+"""The edges that choose: pure functions of the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from langchain_core.messages import AIMessage
+from langgraph.graph import END
+from langgraph.runtime import Runtime
+
+from learngate.nodes.context import Context
+from learngate.nodes.state import State
+
+RECALL = ("load_history", "recall_user_memory", "search_learnings")
+EFFECTS = ["remember_user", "propose_learning", END]
+
+
+def after_begin(state: State) -> Sequence[str]:
+    """Recall, unless the turn was answered before: then its recorded answer is the result."""
+    return [END] if state["turn"]["redelivered"] else list(RECALL)
+
+
+def after_respond(state: State) -> str:
+    """Run the tools that the model asked for, else save the turn."""
+    last = state["messages"][-1]
+    return "tools" if isinstance(last, AIMessage) and last.tool_calls else "save_turn"
+
+
+def after_save_turn(*, inline: bool) -> Callable[[State], str]:
+    """Reflect now, or leave that to later and apply only what the model's tools noted."""
+
+    def route(state: State) -> str:
+        return "reflect" if inline else next_effect(state)
+
+    return route
+
+
+def next_effect(state: State) -> str:
+    """Remember what concerns the user, then propose the candidate, as far as the turn brought either."""
+    outcome = state.get("outcome")
+    if outcome is None:
+        return END
+    if outcome["operations"] and state["turn"]["user_id"] is not None:
+        return "remember_user"
+    return after_remember(state)
+
+
+def after_remember(state: State) -> str:
+    """Propose the candidate, if the turn brought one."""
+    outcome = state.get("outcome")
+    return "propose_learning" if outcome is not None and outcome["candidate"] is not None else END
+
+
+def after_propose(state: State, runtime: Runtime[Context]) -> str:
+    """Pause at the gate where a proposal was written, if there is a checkpoint to pause on."""
+    proposal = state.get("proposal")
+    checkpointed = runtime.execution_info is not None and runtime.execution_info.thread_id is not None
+    if not checkpointed:
+        return END
+    return "review_learning" if proposal is not None and proposal["status"] == "pending" else END
+
+
+def after_review(state: State) -> str:
+    """Ask again after an answer that cannot be read; leave the proposal in the inbox for later; else decide."""
+    kind = (state.get("review") or {}).get("type")
+    return {"unclear": "review_learning", "later": END}.get(str(kind), "save_learning")
+
+
+def after_save_learning(state: State) -> str:
+    """Ask again where the answer could not take effect."""
+    return "review_learning" if state.get("review") else END

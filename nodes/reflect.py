@@ -1,0 +1,90 @@
+"""Reflect: one structured model call, after the answer, that looks for what is worth keeping."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
+
+from learngate.nodes.flow import Call, Flow
+from learngate.nodes.prompts import reflect_prompt
+from learngate.nodes.reflection import Reflection
+from learngate.nodes.state import Outcome, RecalledItem, State, turn_messages
+from learngate.stores.errors import ReflectionFailed
+from learngate.stores.sessions import Sessions
+from learngate.stores.users import Users
+
+_FENCE = re.compile(r"^\s*```(?:json)?\s*|\s*```\s*$")
+
+
+def reflect(
+    *, reflector: Runnable[Any, Any], proposer: str, sessions: Sessions, users: Users
+) -> Callable[[State], Flow]:
+    """Return the flow that reflects on the finished turn.
+
+    `reflector` is the model bound to `Reflection`, tagged so that its JSON never streams to the user.
+    """
+
+    def flow(state: State) -> Flow:
+        turn = state["turn"]
+        found = yield from ask(reflector, turn_messages(state), known=_known(users, turn["user_id"]))
+        outcome = combined(found, state.get("outcome"), proposer=proposer, user_id=turn["user_id"])
+        if not outcome["operations"] and outcome["candidate"] is None:
+            sessions.mark_reflection(turn["session_id"], turn["id"], "done")
+            return {"outcome": None}
+        return {"outcome": outcome}
+
+    return flow
+
+
+def ask(reflector: Runnable[Any, Any], turn: Sequence[BaseMessage], *, known: Sequence[RecalledItem]) -> Any:
+    """Ask for the reflection on a turn; a flow that returns a `Reflection`.
+
+    Raises:
+        ReflectionFailed: the model answered with something else.
+    """
+    reply = yield Call(reflector, reflect_prompt(turn=turn, known=known))
+    return read_reflection(reply)
+
+
+def read_reflection(reply: Any) -> Reflection:
+    """Return what a structured call gave, as `include_raw` hands it over.
+
+    Raises:
+        ReflectionFailed: it cannot be read as a `Reflection`.
+    """
+    raw, parsed, error = reply.get("raw"), reply.get("parsed"), reply.get("parsing_error")
+    said = getattr(raw, "text", "")
+    if error is None and parsed is not None:
+        try:
+            if said and not getattr(raw, "tool_calls", None):
+                # Parsers close a JSON text that was cut off; half a reflection is none.
+                json.loads(_FENCE.sub("", said))
+            return Reflection.model_validate(parsed)
+        except ValueError as invalid:
+            error = invalid
+    raise ReflectionFailed(f"the model's reflection could not be read ({error or 'it was empty'}): {said[:200]!r}")
+
+
+def combined(found: Reflection, noted: Outcome | None, *, proposer: str, user_id: str | None) -> Outcome:
+    """Join what the reflection found with what the model's own tools noted; its tools' candidate goes first."""
+    operations = [change.model_dump() for change in found.memories] if user_id is not None else []
+    candidate = found.learning.model_dump() if found.learning is not None else None
+    if noted is not None:
+        operations = [*noted["operations"], *operations]
+        candidate = noted["candidate"] or candidate
+    return Outcome(source="reflection", operations=operations, candidate=candidate, proposer=proposer)
+
+
+def _known(users: Users, user_id: str | None) -> list[RecalledItem]:
+    """Return the user's memories, the latest of them, so that the reflection can correct them."""
+    if user_id is None:
+        return []
+    return [
+        RecalledItem(kind="memory", id=memory.id, text=memory.text, shown=True)
+        for memory in users.list(user_id, limit=50)
+    ]

@@ -1,0 +1,55 @@
+"""Save the learning: the decision and its effect in one transaction, claimed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import Runtime
+
+from learngate.nodes.context import Context, caller_of
+from learngate.nodes.review import HOW_TO_ANSWER, Review
+from learngate.nodes.state import ProposalState, State
+from learngate.stores.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
+from learngate.stores.learnings import Learnings
+
+ANONYMOUS = "anonymous"
+
+
+def save_learning(
+    state: State, config: RunnableConfig, runtime: Runtime[Context], *, learnings: Learnings
+) -> dict[str, Any]:
+    """Take the reviewer's decision, or find the one that was taken in the inbox meanwhile.
+
+    The reviewer is the server's authenticated user, else `Context.reviewer`, else the session's own user;
+    never a name from the answer. An answer that cannot take effect is asked for again, with the reason.
+    """
+    proposal = state["proposal"]
+    assert proposal is not None
+    review = Review.model_validate(state["review"])
+    if review.type != "decided":
+        caller = caller_of(config, runtime.context)
+        reviewer = caller.reviewer or state["turn"]["user_id"] or ANONYMOUS
+        try:
+            learnings.decide(proposal["id"], review.decision(), reviewer=reviewer)
+        except AlreadyDecided:
+            pass  # in the inbox, or by a racing resume: what was decided first stands, and is reported below
+        except (InvalidInput, Conflict) as problem:
+            return _again(str(problem))
+    try:
+        return {"proposal": _decided(proposal, learnings), "review": None}
+    except NotFound:
+        return _again(f"proposal {proposal['id']} has not been decided: {HOW_TO_ANSWER}")
+
+
+def _decided(proposal: ProposalState, learnings: Learnings) -> ProposalState:
+    taken = learnings.decision(proposal["id"])
+    decided = ProposalState(**proposal)
+    decided["status"] = "rejected" if taken.type == "reject" else "approved"
+    decided["decided_by"] = taken.reviewer
+    decided["learning_id"] = taken.learning_id
+    return decided
+
+
+def _again(problem: str) -> dict[str, Any]:
+    return {"review": {"type": "unclear", "message": problem}}

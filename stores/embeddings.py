@@ -1,0 +1,118 @@
+"""Vectors in SQL: derived from the rows' texts, kept by embedder, made where they are first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from learngate.stores.database import Database
+from learngate.stores.embedders import embedder_name
+from learngate.stores.tables import embeddings, learnings, user_memories
+from learngate.stores.text import digest
+
+Vector = NDArray[np.float32]
+BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the texts of one kind of row come from."""
+
+    kind: str
+    table: Table
+    active: ColumnElement[bool]
+
+    @property
+    def key(self) -> Column[int]:
+        """The row's id."""
+        return self.table.c.id
+
+
+SOURCES = {
+    "learning": Source("learning", learnings, learnings.c.status == "active"),
+    "memory": Source("memory", user_memories, user_memories.c.valid_to.is_(None)),
+}
+
+
+class Vectors:
+    """The vectors of one embedder. A row without one, or with one of an older text, is embedded when read."""
+
+    def __init__(self, database: Database, embedder: Embeddings) -> None:
+        self._db = database
+        self._embedder = embedder
+        self.name = embedder_name(embedder)
+
+    def of_query(self, text: str) -> Vector:
+        """Return the unit vector of a query."""
+        vector: Vector = _unit(np.asarray([self._embedder.embed_query(text)], dtype=np.float32))[0]
+        return vector
+
+    def load(
+        self, connection: Connection, kind: str, *, scope: str, ids: Sequence[int] | None = None
+    ) -> tuple[dict[int, Vector], dict[int, str]]:
+        """Return the vectors of a scope's active rows, and the texts of those that have none yet."""
+        source = SOURCES[kind]
+        query = (
+            select(source.key, source.table.c.body, embeddings.c.digest, embeddings.c.vector)
+            .outerjoin(
+                embeddings,
+                and_(
+                    embeddings.c.kind == kind,
+                    embeddings.c.row_id == source.key,
+                    embeddings.c.embedder == self.name,
+                ),
+            )
+            .where(source.table.c.scope == scope, source.active)
+        )
+        if ids is not None:
+            query = query.where(source.key.in_(ids))
+        vectors: dict[int, Vector] = {}
+        missing: dict[int, str] = {}
+        for row in connection.execute(query):
+            if row.vector is not None and row.digest == digest(row.body):
+                vectors[row.id] = np.frombuffer(row.vector, dtype=np.float32)
+            else:
+                missing[row.id] = row.body
+        return vectors, missing
+
+    def embed(self, kind: str, texts: dict[int, str]) -> dict[int, Vector]:
+        """Embed rows' texts in batches, store the vectors and return them."""
+        made: dict[int, Vector] = {}
+        rows = list(texts.items())
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            raw = self._embedder.embed_documents([text for _, text in batch])
+            vectors = _unit(np.asarray(raw, dtype=np.float32))
+            made |= {row_id: vector for (row_id, _), vector in zip(batch, vectors, strict=True)}
+            with self._db.write() as connection:
+                put = upsert(embeddings).values(
+                    [
+                        {
+                            "kind": kind,
+                            "row_id": row_id,
+                            "embedder": self.name,
+                            "digest": digest(text),
+                            "vector": vector.tobytes(),
+                        }
+                        for (row_id, text), vector in zip(batch, vectors, strict=True)
+                    ]
+                )
+                connection.execute(
+                    put.on_conflict_do_update(
+                        index_elements=["kind", "row_id", "embedder"],
+                        set_={"digest": put.excluded.digest, "vector": put.excluded.vector},
+                    )
+                )
+        return made
+
+
+def _unit(vectors: Vector) -> Vector:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vector = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return unit

@@ -1,0 +1,95 @@
+"""A LangGraph checkpointer of both colours on the memory's own database."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from learngate.stores.database import Database
+
+
+class LearngateSaver(SqliteSaver):
+    """LangGraph's `SqliteSaver` whose async methods run its sync ones in threads.
+
+    One saver serves `invoke` and `ainvoke` alike, and an error of the driver reads like every other.
+    """
+
+    def __init__(self, database: Database) -> None:
+        connection = database.connect()
+        # A checkpoint can be made again from the turns in SQL; it need not wait for the disk.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        super().__init__(connection)
+        self._db = database
+        with self._db.translated():
+            self.setup()
+
+    @contextmanager
+    def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
+        """Open a cursor; what it writes is one transaction."""
+        with self._db.translated(), super().cursor(False) as cursor:
+            if not transaction:
+                yield cursor
+                return
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+            except BaseException:
+                self.conn.rollback()
+                raise
+            self.conn.commit()
+
+    def close(self) -> None:
+        """Close the saver's connection."""
+        self.conn.close()
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Return one checkpoint."""
+        return await asyncio.to_thread(self.get_tuple, config)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Yield checkpoints, newest first; all are read before the first is given, so none holds a lock."""
+
+        def read() -> list[CheckpointTuple]:
+            return list(self.list(config, filter=filter, before=before, limit=limit))
+
+        for checkpoint in await asyncio.to_thread(read):
+            yield checkpoint
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store one checkpoint."""
+        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote before its step is complete."""
+        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete every checkpoint of a thread."""
+        await asyncio.to_thread(self.delete_thread, thread_id)

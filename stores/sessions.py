@@ -1,0 +1,489 @@
+"""Session memory: conversations as trees of turns, recorded losslessly and exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from learngate.stores import codec, lexical
+from learngate.stores.database import Database
+from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
+from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Session, Turn, TurnHit, now
+from learngate.stores.tables import effects, excerpts, messages, recalls, sessions, turns
+from learngate.stores.text import check_name, check_namespace, check_text
+
+MAX_ATTEMPTS = 5
+"""A reflection that failed this often is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whose a session is, and its newest turn (`""` before the first)."""
+
+    owner: str | None
+    newest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a message stands in its session's tree.
+
+    `known`: `"new"` (no recorded turn has this id), `"behind"` (the head or one of its ancestors is this
+    very turn: it was delivered before) or `"elsewhere"` (the id belongs to another branch).
+    """
+
+    head: str
+    known: Literal["new", "behind", "elsewhere"]
+    kept: tuple[str, ...]
+
+
+class Sessions:
+    """Every conversation of a database. No method crosses from one user's session into another's."""
+
+    def __init__(self, database: Database, *, forget_thread: Callable[[str], None] | None = None) -> None:
+        self._db = database
+        self._forget_thread = forget_thread
+
+    # -- whose it is -----------------------------------------------------------------------------------
+
+    def claim(self, session_id: str, user_id: str | None) -> Standing:
+        """Open a session for a user, or make sure that an open one is theirs. Running twice is harmless.
+
+        Raises:
+            NotAllowed: it belongs to somebody else, or to nobody while `user_id` is somebody.
+        """
+        check_name(session_id, what="the session id")
+        if user_id is not None:
+            check_name(user_id, what="the user id")
+        standing = self.standing(session_id)
+        if standing is None:
+            with self._db.write() as connection:
+                _open(connection, session_id, user_id)
+            standing = self.standing(session_id) or Standing(user_id, ROOT)
+        if standing.owner != user_id:
+            raise NotAllowed(
+                f"session {session_id!r} is not {_whose(user_id)}: use the id of a session that is, or a new one"
+            )
+        return standing
+
+    def standing(self, session_id: str) -> Standing | None:
+        """Return whose a session is; `None` when nobody has opened it."""
+        with self._db.read() as connection:
+            row = connection.execute(
+                select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == session_id)
+            ).first()
+        return None if row is None else Standing(row.user_id, row.newest or ROOT)
+
+    # -- recording -------------------------------------------------------------------------------------
+
+    def append(self, turn: Turn) -> Turn:
+        """Record a finished turn, or one of the past, exactly once, and return it as recorded.
+
+        A turn whose id the session already has is not recorded again: the recorded one comes back.
+
+        Raises:
+            NotAllowed: the session belongs to somebody else.
+            NotFound: the session has no turn `turn.parent`.
+            InvalidInput: an id that cannot be stored, or a turn that does not begin with a human message.
+        """
+        check_name(turn.session_id, what="the session id")
+        check_name(turn.id, what="the turn id")
+        check_namespace(turn.namespace)
+        if turn.user_id is not None:
+            check_name(turn.user_id, what="the user id")
+        if not turn.messages or turn.messages[0].type != "human":
+            raise InvalidInput("a turn begins with the user's message: put a HumanMessage first")
+        with self._db.write() as connection:
+            _open(connection, turn.session_id, turn.user_id)
+            owner = connection.scalar(select(sessions.c.user_id).where(sessions.c.id == turn.session_id))
+            if owner != turn.user_id:
+                raise NotAllowed(f"session {turn.session_id!r} is not {_whose(turn.user_id)}")
+            if _seq(connection, turn.session_id, turn.id) is None:
+                self._record(connection, turn)
+        return self.get(turn.session_id, turn.id)
+
+    def _record(self, connection: Connection, turn: Turn) -> None:
+        parent = turn.parent
+        if parent is None:
+            parent = connection.scalar(select(sessions.c.newest).where(sessions.c.id == turn.session_id))
+        parent_seq = _seq(connection, turn.session_id, parent) if parent else None
+        if parent and parent_seq is None:
+            raise NotFound(f"session {turn.session_id!r} has no turn {parent!r} to follow")
+        seq = connection.execute(
+            insert(turns).values(
+                session_id=turn.session_id,
+                id=turn.id,
+                parent_seq=parent_seq,
+                user_id=turn.user_id,
+                namespace=turn.namespace,
+                status=turn.status,
+                reflection=turn.reflection,
+                happened_at=turn.happened_at,
+                recorded_at=now(),
+                checkpoint_id=turn.checkpoint_id,
+                usage=turn.usage,
+                scope=_scope(turn.user_id),
+                body=_body(turn),
+            )
+        ).inserted_primary_key
+        assert seq is not None
+        connection.execute(
+            insert(messages),
+            [
+                {
+                    "turn_seq": seq[0],
+                    "position": position,
+                    "id": message.id,
+                    "role": message.type,
+                    "format": codec.FORMAT,
+                    "data": codec.to_text(message),
+                }
+                for position, message in enumerate(
+                    (turn.messages[0].model_copy(update={"id": turn.id}), *turn.messages[1:])
+                )
+            ],
+        )
+        if turn.recalled:
+            connection.execute(insert(recalls), _recall_rows(seq[0], turn.recalled))
+        if turn.status == "complete":
+            connection.execute(
+                update(sessions).where(sessions.c.id == turn.session_id).values(newest=turn.id, deleted_at=None)
+            )
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def get(self, session_id: str, turn_id: str) -> Turn:
+        """Return one turn.
+
+        Raises:
+            NotFound: the session has no such turn.
+        """
+        found = self.turns(session_id, [turn_id])
+        if not found:
+            raise NotFound(f"session {session_id!r} has no turn {turn_id!r}: see `learngate sessions show`")
+        return found[0]
+
+    def turns(self, session_id: str, ids: Sequence[str]) -> list[Turn]:
+        """Return the turns with these ids, in their order; ids that the session does not have are skipped."""
+        if not ids:
+            return []
+        with self._db.read() as connection:
+            found = _load(connection, _of(session_id, turns.c.id.in_(ids)))
+        by_id = {turn.id: turn for turn in found.values()}
+        return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
+
+    def window(self, session_id: str, *, turns: int = 5, head: str | None = None) -> list[Turn]:
+        """Return the last completed turns on one branch, oldest first.
+
+        `head` names the branch's last turn; `None` takes the session's newest, `""` an empty branch.
+        """
+        with self._db.read() as connection:
+            chain = _chain(connection, session_id, head, turns)
+            found = _load(connection, _of(session_id, _turns.seq.in_([row.seq for row in chain])))
+        return [*found.values()]
+
+    def place(self, session_id: str, *, head: str | None, message_id: str, keep: int) -> Placement:
+        """Say where a message stands: the head it would follow, and whether it was delivered before.
+
+        `kept` are the ids of the messages of the last `keep` turns up to the head, oldest first.
+        """
+        with self._db.read() as connection:
+            chain = _chain(connection, session_id, head, keep)
+            seqs = [row.seq for row in chain]
+            owned = connection.scalars(
+                select(messages.c.id)
+                .where(messages.c.turn_seq.in_(seqs))
+                .order_by(messages.c.turn_seq, messages.c.position)
+            ).all()
+            top = chain[0].id if chain else ROOT
+            seq = _seq(connection, session_id, message_id)
+            known: Literal["new", "behind", "elsewhere"] = "new"
+            if seq is not None:
+                behind = seq in seqs or _is_behind(connection, seq, seqs)
+                known = "behind" if behind else "elsewhere"
+        return Placement(top, known, tuple(i for i in owned if i))
+
+    def show(self, session_id: str) -> Session:
+        """Return one session.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        found = self._sessions(sessions.c.id == session_id, 1)
+        if not found:
+            raise NotFound(f"there is no session {session_id!r}: see `learngate sessions list`")
+        return found[0]
+
+    def _sessions(self, condition: Any, limit: int) -> list[Session]:
+        opening = turns.alias("opening")
+        first = select(opening.c.body).where(opening.c.session_id == sessions.c.id)
+        first = first.order_by(opening.c.seq).limit(1)
+        last = func.max(turns.c.happened_at, type_=turns.c.happened_at.type)
+        query = (
+            select(
+                sessions.c.id,
+                sessions.c.user_id,
+                sessions.c.opened_at,
+                func.count(turns.c.seq).label("turns"),
+                last.label("last_at"),
+                first.scalar_subquery().label("body"),
+            )
+            .outerjoin(turns, turns.c.session_id == sessions.c.id)
+            .where(condition, sessions.c.deleted_at.is_(None))
+            .group_by(sessions.c.id)
+            .order_by(func.coalesce(last, sessions.c.opened_at).desc())
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Session(row.id, row.user_id, row.opened_at, row.turns, row.last_at, _title(row.body)) for row in rows
+        ]
+
+    def search(self, query: str, *, user_id: str | None, k: int = 10) -> list[TurnHit]:
+        """Return a user's past turns that share words with `query`, best first.
+
+        Time and speaker are searched with the text.
+        """
+        check_text(query, what="the query", limit=10_000)
+        with self._db.read() as connection:
+            found = lexical.search(connection, turns, scopes=[_scope(user_id)], query=query, limit=k)
+            scores = dict(found)
+            loaded = _load(connection, select(turns).where(turns.c.seq.in_(scores)))
+        hits = [TurnHit(turn, scores[seq]) for seq, turn in loaded.items()]
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    # -- deleting --------------------------------------------------------------------------------------
+
+    def delete(self, session_id: str, *, user_id: str | None = None) -> int:
+        """Delete a session's turns, messages, excerpts and checkpoints; return how many turns went.
+
+        The empty session keeps its owner, so that nobody else can open it. With `user_id` it is deleted
+        only if it is theirs.
+
+        Raises:
+            NotFound: there is none of this id, or it is somebody else's.
+        """
+        session = self.show(session_id)
+        if user_id is not None and session.user_id != user_id:
+            raise NotFound(f"{user_id!r} has no session {session_id!r}: see `learngate sessions list`")
+        if self._forget_thread is not None:
+            self._forget_thread(session_id)
+        with self._db.write() as connection:
+            connection.execute(delete(excerpts).where(excerpts.c.session_id == session_id))
+            connection.execute(update(turns).where(turns.c.session_id == session_id).values(parent_seq=None))
+            gone = connection.execute(delete(turns).where(turns.c.session_id == session_id)).rowcount
+            connection.execute(
+                update(sessions).where(sessions.c.id == session_id).values(deleted_at=now(), newest=None)
+            )
+        return gone
+
+    # -- reflection ------------------------------------------------------------------------------------
+
+    def unreflected(self, *, limit: int = 100) -> list[Turn]:
+        """Return turns whose reflection is pending or failed, the oldest first."""
+        with self._db.read() as connection:
+            found = _load(
+                connection,
+                select(turns)
+                .where(
+                    turns.c.reflection.in_(["pending", "failed"]),
+                    turns.c.status == "complete",
+                    turns.c.reflection_attempts < MAX_ATTEMPTS,
+                )
+                .order_by(turns.c.reflection_attempts, turns.c.seq)
+                .limit(limit),
+            )
+        return [*found.values()]
+
+    def mark_reflection(
+        self, session_id: str, turn_id: str, status: ReflectionStatus, *, error: str | None = None
+    ) -> None:
+        """Note how a turn's reflection ended, with the reason where it failed."""
+        with self._db.write() as connection:
+            connection.execute(_marked(session_id, turn_id, status, error))
+
+    # `list` stands last, because below it the word means this method.
+    def list(self, *, user_id: str | None, limit: int = 100) -> list[Session]:
+        """Return a user's sessions, the latest first; `None` lists those that were opened by nobody."""
+        return self._sessions(sessions.c.user_id.is_not_distinct_from(user_id), limit)
+
+
+_turns = turns.c
+
+
+def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
+    """Claim that one step of a turn takes effect now; `False` when it has before.
+
+    A turn that was never recorded (a store used without sessions) has nothing to claim.
+    """
+    seq = _seq(connection, session_id, turn_id)
+    if seq is None:
+        return True
+    claimed = connection.execute(
+        upsert(effects).values(turn_seq=seq, effect=effect, at=now()).on_conflict_do_nothing()
+    )
+    return claimed.rowcount == 1
+
+
+def reflected(connection: Connection, session_id: str, turn_id: str) -> None:
+    """Note, inside a transaction, that everything a turn's reflection brought has taken effect."""
+    connection.execute(_marked(session_id, turn_id, "done", None))
+
+
+def _marked(session_id: str, turn_id: str, status: ReflectionStatus, error: str | None) -> Any:
+    failed = 1 if status == "failed" else 0
+    return (
+        update(turns)
+        .where(_turns.session_id == session_id, _turns.id == turn_id, _turns.reflection != "done")
+        .values(
+            reflection=status,
+            reflection_error=error,
+            reflection_attempts=_turns.reflection_attempts + failed,
+        )
+    )
+
+
+def _open(connection: Connection, session_id: str, user_id: str | None) -> None:
+    connection.execute(
+        upsert(sessions).values(id=session_id, user_id=user_id, opened_at=now()).on_conflict_do_nothing()
+    )
+
+
+def _of(session_id: str, condition: Any) -> Select[Any]:
+    return select(turns).where(_turns.session_id == session_id, condition).order_by(_turns.seq)
+
+
+def _seq(connection: Connection, session_id: str, turn_id: str) -> int | None:
+    found: int | None = connection.scalar(
+        select(_turns.seq).where(_turns.session_id == session_id, _turns.id == turn_id)
+    )
+    return found
+
+
+def _chain(connection: Connection, session_id: str, head: str | None, limit: int) -> Sequence[Row[Any]]:
+    """Return up to `limit` turns from the head back to the root, newest first."""
+    if head == ROOT or limit < 1:
+        return []
+    top = literal(head) if head is not None else _newest(session_id)
+    start = select(_turns.seq, _turns.id, _turns.parent_seq, literal(1).label("steps")).where(
+        _turns.session_id == session_id, _turns.id == top, _turns.status == "complete"
+    )
+    chain = start.cte("chain", recursive=True)
+    chain = chain.union_all(
+        select(_turns.seq, _turns.id, _turns.parent_seq, chain.c.steps + 1).where(
+            _turns.seq == chain.c.parent_seq, chain.c.steps < limit
+        )
+    )
+    return connection.execute(select(chain).order_by(chain.c.steps)).all()
+
+
+def _newest(session_id: str) -> Any:
+    return select(sessions.c.newest).where(sessions.c.id == session_id).scalar_subquery()
+
+
+def _is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
+    """Whether turn `seq` is an ancestor of the oldest of `seqs`."""
+    if not seqs:
+        return False
+    chain = select(_turns.seq, _turns.parent_seq).where(_turns.seq == seqs[-1]).cte("line", recursive=True)
+    chain = chain.union_all(
+        # A parent is always older than its child, so nothing below `seq` can lead to it.
+        select(_turns.seq, _turns.parent_seq).where(_turns.seq == chain.c.parent_seq, _turns.seq >= seq)
+    )
+    return connection.scalar(select(chain.c.seq).where(chain.c.seq == seq)) is not None
+
+
+def _load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
+    """Return the turns that a query over `turns` selects, whole, by their sequence number."""
+    rows = connection.execute(query).all()
+    seqs = [row.seq for row in rows]
+    parents = dict(
+        connection.execute(
+            select(_turns.seq, _turns.id).where(_turns.seq.in_([r.parent_seq for r in rows if r.parent_seq]))
+        ).all()
+    )
+    said: dict[int, list[Any]] = {seq: [] for seq in seqs}
+    for row in connection.execute(
+        select(messages.c.turn_seq, messages.c.data)
+        .where(messages.c.turn_seq.in_(seqs))
+        .order_by(messages.c.turn_seq, messages.c.position)
+    ):
+        said[row.turn_seq].append(codec.from_text(row.data))
+    recalled = _recalled(connection, seqs)
+    return {
+        row.seq: Turn(
+            session_id=row.session_id,
+            messages=tuple(said[row.seq]),
+            id=row.id,
+            user_id=row.user_id,
+            namespace=row.namespace,
+            parent=parents.get(row.parent_seq, ROOT),
+            status=row.status,
+            reflection=row.reflection,
+            happened_at=row.happened_at,
+            recorded_at=row.recorded_at,
+            checkpoint_id=row.checkpoint_id,
+            usage=row.usage,
+            recalled=tuple(recalled.get(row.seq, ())),
+            error=row.reflection_error,
+            attempts=row.reflection_attempts,
+        )
+        for row in rows
+    }
+
+
+def _recalled(connection: Connection, seqs: Iterable[int]) -> dict[int, list[Recalled]]:
+    found: dict[int, list[Recalled]] = {}
+    rows = connection.execute(
+        select(recalls).where(recalls.c.turn_seq.in_(seqs)).order_by(recalls.c.kind, recalls.c.rank)
+    )
+    for row in rows:
+        found.setdefault(row.turn_seq, []).append(
+            Recalled(row.kind, row.row_id, row.revision, row.score, row.fate == "shown")
+        )
+    return found
+
+
+def _recall_rows(seq: int, recalled: Sequence[Recalled]) -> list[dict[str, Any]]:
+    return [
+        {
+            "turn_seq": seq,
+            "kind": one.kind,
+            "row_id": one.id,
+            "revision": one.revision,
+            "rank": rank,
+            "score": one.score,
+            "fate": "shown" if one.shown else "cut",
+        }
+        for rank, one in enumerate(recalled)
+    ]
+
+
+def _scope(user_id: str | None) -> str:
+    # Nobody's turns share one scope, which no user's name can collide with.
+    return lexical.scope_token("user", user_id) if user_id is not None else lexical.scope_token("nobody", "")
+
+
+def _body(turn: Turn) -> str:
+    said = [
+        f"{message.name or {'human': turn.user_id or 'user', 'ai': 'assistant'}.get(message.type)}: {message.text}"
+        for message in turn.messages
+        if message.type in {"human", "ai"} and message.text
+    ]
+    return lexical.search_body(*said, f"{turn.happened_at:%A %d %B %Y %Y-%m-%d}")
+
+
+def _title(body: str | None) -> str:
+    if not body:
+        return ""
+    first = body.split("\n", 1)[0]
+    return first.split(": ", 1)[-1][:80]
+
+
+def _whose(user_id: str | None) -> str:
+    return f"{user_id!r}'s" if user_id is not None else "anonymous"

@@ -1,0 +1,282 @@
+"""The first schema: what each row means stands beside it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A UTC time as ISO 8601 text of fixed width, so that it sorts the same on every database."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Write a time as text."""
+        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Read a time from text."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+metadata = MetaData()
+
+schema = Table(
+    "learngate_schema",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("applied_at", Moment, nullable=False),
+)
+
+# A deleted session keeps its row: its owner, so that a guessed id stays refused.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("user_id", String, index=True),
+    Column("opened_at", Moment, nullable=False),
+    Column("deleted_at", Moment),
+    Column("newest", String, comment="id of the turn recorded last"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("session_id", ForeignKey("sessions.id"), nullable=False),
+    Column("id", String, nullable=False, comment="the human message's id"),
+    Column("parent_seq", ForeignKey("turns.seq"), index=True),
+    Column("user_id", String, index=True),
+    Column("namespace", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("reflection", String, nullable=False),
+    Column("reflection_attempts", Integer, nullable=False, default=0),
+    Column("reflection_error", Text),
+    Column("happened_at", Moment, nullable=False),
+    Column("recorded_at", Moment, nullable=False),
+    Column("checkpoint_id", String),
+    Column("usage", JSON),
+    Column("scope", String, nullable=False, comment="whose turn it is, as one search token"),
+    Column("body", Text, nullable=False, comment="what full-text search reads"),
+    UniqueConstraint("session_id", "id"),
+    Index("turns_reflection", "reflection", sqlite_where=text("reflection IN ('pending', 'failed')")),
+    _one_of("status", "running", "complete", "failed", "cancelled"),
+    _one_of("reflection", "off", "pending", "done", "failed"),
+    sqlite_autoincrement=True,
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("turn_seq", ForeignKey("turns.seq", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("id", String),
+    Column("role", String, nullable=False),
+    Column("format", Integer, nullable=False),
+    Column("data", Text, nullable=False),
+)
+
+# Which steps of a turn have taken effect: the claim that makes each happen once.
+effects = Table(
+    "effects",
+    metadata,
+    Column("turn_seq", ForeignKey("turns.seq", ondelete="CASCADE"), primary_key=True),
+    Column("effect", String, primary_key=True),
+    Column("at", Moment, nullable=False),
+)
+
+user_memories = Table(
+    "user_memories",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("namespace", String),
+    Column("text", Text, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("pinned", Boolean, nullable=False, default=False),
+    Column("revision", Integer, nullable=False, default=1),
+    Column("source_session", String),
+    Column("source_turn", String),
+    Column("valid_from", Moment, nullable=False),
+    Column("valid_to", Moment, comment="set when forgotten or replaced"),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("scope", String, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("user_memories_active", "user_id", "digest", unique=True, sqlite_where=text("valid_to IS NULL")),
+    sqlite_autoincrement=True,
+)
+
+memory_revisions = Table(
+    "memory_revisions",
+    metadata,
+    Column("memory_id", ForeignKey("user_memories.id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("change", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("source_session", String),
+    Column("source_turn", String),
+    _one_of("change", "added", "updated", "forgotten"),
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("namespace", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("target_id", ForeignKey("learnings.id")),
+    Column("base_revision", Integer),
+    Column("title", Text, nullable=False),
+    Column("insight", Text, nullable=False),
+    Column("applies_when", Text, nullable=False),
+    Column("rationale", Text, nullable=False),
+    Column("taint", Text),
+    Column("proposer", String, nullable=False),
+    Column("user_id", String),
+    Column("session_id", String),
+    Column("turn_id", String),
+    Column("status", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Index("proposals_inbox", "namespace", "status"),
+    Index("proposals_digest", "namespace", "digest"),
+    Index("proposals_session", "session_id"),
+    _one_of("kind", "new", "replace", "merge", "retire"),
+    _one_of("status", "pending", "approved", "rejected"),
+    sqlite_autoincrement=True,
+)
+
+excerpts = Table(
+    "excerpts",
+    metadata,
+    Column("proposal_id", ForeignKey("proposals.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("speaker", String),
+    Column("text", Text, nullable=False),
+    Column("user_id", String, index=True),
+    Column("session_id", String, index=True),
+    Column("turn_id", String),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("proposal_id", ForeignKey("proposals.id"), nullable=False, index=True),
+    Column("type", String, nullable=False),
+    Column("reviewer", String, nullable=False),
+    Column("note", Text),
+    Column("decided_at", Moment, nullable=False),
+    Column("learning_id", ForeignKey("learnings.id")),
+    _one_of("type", "approve", "edit", "reject"),
+    sqlite_autoincrement=True,
+)
+
+learnings = Table(
+    "learnings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("namespace", String, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("insight", Text, nullable=False),
+    Column("applies_when", Text, nullable=False),
+    Column("status", String, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("proposal_id", Integer, nullable=False),
+    Column("scope", String, nullable=False, comment="the namespace as one search token"),
+    Column("body", Text, nullable=False),
+    Index("learnings_namespace", "namespace", "status"),
+    Index("learnings_digest", "namespace", "digest"),
+    _one_of("status", "active", "retired"),
+    sqlite_autoincrement=True,
+)
+
+# Append-only: every version of every learning, and what led to it.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("learning_id", ForeignKey("learnings.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("change", String, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("insight", Text, nullable=False),
+    Column("applies_when", Text, nullable=False),
+    Column("status", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("proposal_id", ForeignKey("proposals.id"), nullable=False),
+    Column("decision_id", ForeignKey("decisions.id"), nullable=False),
+    _one_of("change", "created", "edited", "reverted", "retired", "restored"),
+    _one_of("status", "active", "retired"),
+)
+
+recalls = Table(
+    "recalls",
+    metadata,
+    Column("turn_seq", ForeignKey("turns.seq", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("row_id", Integer, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("fate", String, nullable=False),
+    Index("recalls_row", "kind", "row_id"),
+    _one_of("kind", "memory", "learning"),
+    _one_of("fate", "shown", "cut", "withheld"),
+)
+
+# Derived: keyed by embedder, so that two embedders' vectors are never compared.
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("row_id", Integer, primary_key=True),
+    Column("embedder", String, primary_key=True),
+    Column("digest", String, nullable=False, comment="of the text that was embedded"),
+    Column("vector", LargeBinary, nullable=False),
+)
+
+# The cursor by which every process brings its index up to date.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("row_id", Integer, nullable=False),
+    Column("scope", String, nullable=False),
+    Column("op", String, nullable=False),
+    _one_of("op", "put", "drop"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,93 @@
+"""The door: every text is checked here before it is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+from learngate.stores.errors import InvalidInput
+
+MESSAGE_LIMIT = 64_000
+"""Bytes of one message's text: about 16,000 tokens."""
+LEARNING_LIMIT = 4_000
+TITLE_LIMIT = 200
+MEMORY_LIMIT = 2_000
+NAME_LIMIT = 200
+
+_WORD = re.compile(r"\w+", re.UNICODE)
+_SEGMENT = re.compile(r"[^\s/\x00-\x1f\x7f][^/\x00-\x1f\x7f]*")
+
+
+def check_text(text: object, *, what: str, limit: int) -> str:
+    """Return `text` stripped, or say why it cannot be stored.
+
+    `limit` is in bytes of UTF-8. Lone surrogates would come back from a checkpoint as `?` and raise deep
+    in a driver; NUL ends a string in half of all tools: both are refused here, before anything runs.
+
+    Raises:
+        InvalidInput: not a string, empty, too long, or holding NUL or a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"{what} must be text, not {type(text).__name__}")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{what} holds a lone surrogate at character {error.start}: decode the text properly first"
+            " (for example with errors='replace')"
+        ) from None
+    if "\x00" in text:
+        raise InvalidInput(f"{what} holds a NUL character: remove it first")
+    if size > limit:
+        raise InvalidInput(f"{what} has {size:,} bytes; at most {limit:,} are taken: shorten or split it")
+    stripped = text.strip()
+    if not stripped:
+        raise InvalidInput(f"{what} is empty")
+    return stripped
+
+
+def check_name(name: object, *, what: str) -> str:
+    """Return an id or a name as given, or say why it cannot be one.
+
+    Raises:
+        InvalidInput: as `check_text`, or when it holds control characters or surrounding spaces.
+    """
+    checked = check_text(name, what=what, limit=NAME_LIMIT)
+    if checked != name or any(unicodedata.category(c) == "Cc" for c in checked):
+        raise InvalidInput(f"{what} {name!r} holds control characters or surrounding spaces: remove them")
+    return checked
+
+
+def check_namespace(namespace: object) -> str:
+    """Return a namespace as given: segments joined by single slashes, such as `acme/finance`.
+
+    Raises:
+        InvalidInput: when a segment is empty or the name cannot be stored.
+    """
+    checked = check_name(namespace, what="the namespace")
+    if not all(_SEGMENT.fullmatch(segment) for segment in checked.split("/")):
+        raise InvalidInput(f"the namespace {checked!r} has an empty segment: write it as 'team' or 'acme/finance'")
+    return checked
+
+
+def lineage(namespace: str) -> list[str]:
+    """Return the namespaces that `namespace` reads: itself and its ancestors, nearest first."""
+    parts = check_namespace(namespace).split("/")
+    return ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, folded for comparison."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def digest(*texts: str) -> str:
+    """Return the same digest for texts that differ only in case, spacing and punctuation."""
+    folded = "\n".join(" ".join(words(text)) or text.strip() for text in texts)
+    return hashlib.blake2b(folded.encode(), digest_size=16).hexdigest()
+
+
+def clean(text: str) -> str:
+    """Return a text from a model or tool made fit for a search index: no NUL, no lone surrogate."""
+    return text.replace("\x00", " ").encode(errors="replace").decode()

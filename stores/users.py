@@ -1,0 +1,336 @@
+"""User memory: facts and preferences about one user, kept across sessions, never seen by another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from learngate.stores import lexical
+from learngate.stores.database import Database
+from learngate.stores.errors import InvalidInput, NotFound
+from learngate.stores.hybrid import HybridSearch
+from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
+from learngate.stores.sessions import claim_effect, reflected
+from learngate.stores.tables import embeddings, memory_revisions, user_memories
+from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, digest
+from learngate.stores.vectors import note_change
+
+_memories = user_memories.c
+
+
+class Users:
+    """The memories of every user. Each method is about one user, named first; there is no default user."""
+
+    def __init__(self, database: Database, search: HybridSearch) -> None:
+        self._db = database
+        self._search = search
+
+    def remember(
+        self,
+        user_id: str,
+        text: str,
+        *,
+        namespace: str | None = None,
+        pinned: bool = False,
+        source: tuple[str, str] | None = None,
+    ) -> UserMemory:
+        """Store a fact about a user; one that is already stored, word for word, comes back as it is.
+
+        `source` is the (session, turn) that it was learned from. A pinned memory is always recalled first.
+
+        Raises:
+            InvalidInput: no user, or a text that cannot be stored.
+        """
+        _check_user(user_id)
+        if namespace is not None:
+            check_namespace(namespace)
+        checked = check_text(text, what="the memory", limit=MEMORY_LIMIT)
+        with self._db.write() as connection:
+            memory_id = _add(connection, user_id, checked, namespace=namespace, pinned=pinned, source=source)
+            return _memory(_row(connection, user_id, memory_id))
+
+    def update(
+        self, user_id: str, memory_id: int, text: str | None = None, *, pinned: bool | None = None
+    ) -> UserMemory:
+        """Change a memory's text, or pin or unpin it; its earlier text stays in its history.
+
+        Raises:
+            NotFound: the user has no such memory.
+            InvalidInput: a text that cannot be stored, or one that another memory of the user already has.
+        """
+        _check_user(user_id)
+        checked = None if text is None else check_text(text, what="the memory", limit=MEMORY_LIMIT)
+        with self._db.write() as connection:
+            _row(connection, user_id, memory_id)
+            if checked is not None:
+                _replace(connection, user_id, memory_id, checked, source=None)
+            if pinned is not None:
+                connection.execute(update(user_memories).where(_memories.id == memory_id).values(pinned=pinned))
+            return _memory(_row(connection, user_id, memory_id))
+
+    def forget(self, user_id: str, memory_id: int) -> UserMemory:
+        """Stop recalling a memory; return what it was.
+
+        Raises:
+            NotFound: the user has no such memory.
+        """
+        _check_user(user_id)
+        with self._db.write() as connection:
+            forgotten = _memory(_row(connection, user_id, memory_id))
+            _forget(connection, user_id, memory_id, source=None)
+        return forgotten
+
+    def apply(
+        self,
+        user_id: str,
+        operations: Sequence[MemoryOperation],
+        *,
+        source: tuple[str, str],
+        effect: str = "remember",
+        final: bool = True,
+    ) -> list[UserMemory]:
+        """Apply what a turn brought, in one transaction and exactly once, and return what was stored.
+
+        An operation on a memory that the user does not have (any more) changes nothing: a model may name
+        one that was forgotten meanwhile. `source` is the (session, turn); `final` marks its reflection done.
+        """
+        _check_user(user_id)
+        stored: list[UserMemory] = []
+        with self._db.write() as connection:
+            if not claim_effect(connection, *source, effect):
+                return []
+            for operation in operations:
+                touched = _apply(connection, user_id, operation, source)
+                if touched is not None:
+                    stored.append(_memory(_row(connection, user_id, touched)))
+            if final:
+                reflected(connection, *source)
+        return stored
+
+    def recall(self, user_id: str, query: str, *, budget: int = 600) -> list[MemoryHit]:
+        """Return the memories that matter to a message, within `budget` tokens (of four characters).
+
+        All of them while they fit, pinned ones first; else the pinned and the most relevant. What was found
+        but did not fit any more comes last, with `shown=False`.
+        """
+        _check_user(user_id)
+        room = budget * 4
+        with self._db.read() as connection:
+            size = connection.scalar(
+                select(func.coalesce(func.sum(func.length(_memories.text)), 0)).where(
+                    _memories.user_id == user_id, _memories.valid_to.is_(None)
+                )
+            )
+            if not size:
+                return []
+            if size <= room:
+                return [MemoryHit(_memory(row), 1.0) for row in connection.execute(_active(user_id))]
+            pinned = connection.execute(_active(user_id).where(_memories.pinned).limit(50)).all()
+        ranked = self._search("memory", [_scope(user_id)], query, k=50, floor=False)
+        scores = {row.id: row.score for row in ranked}
+        with self._db.read() as connection:
+            found = connection.execute(_active(user_id).where(_memories.id.in_(scores))).all()
+        hits = [MemoryHit(_memory(row), 1.0) for row in pinned]
+        held = {hit.memory.id for hit in hits}
+        relevant = [MemoryHit(_memory(row), scores[row.id]) for row in found if row.id not in held]
+        return _within(room, hits + sorted(relevant, key=lambda hit: -hit.score))
+
+    def erase(self, user_id: str) -> int:
+        """Delete every memory of a user with its history and vectors; return how many there were."""
+        _check_user(user_id)
+        with self._db.write() as connection:
+            ids = list(connection.scalars(select(_memories.id).where(_memories.user_id == user_id)))
+            for memory_id in ids:
+                note_change(connection, "memory", memory_id, scope=_scope(user_id), op="drop")
+            connection.execute(
+                delete(embeddings).where(embeddings.c.kind == "memory", embeddings.c.row_id.in_(ids))
+            )
+            connection.execute(delete(user_memories).where(_memories.user_id == user_id))
+        return len(ids)
+
+    # `list` stands last, because below it the word means this method.
+    def list(self, user_id: str, *, limit: int = 1000) -> list[UserMemory]:
+        """Return a user's memories: pinned first, then the latest."""
+        _check_user(user_id)
+        with self._db.read() as connection:
+            return [_memory(row) for row in connection.execute(_active(user_id).limit(limit))]
+
+
+def _apply(connection: Connection, user_id: str, operation: MemoryOperation, source: tuple[str, str]) -> int | None:
+    known = operation.id is not None and _find(connection, user_id, operation.id) is not None
+    match operation:
+        case MemoryOperation("forget", id=int(memory_id)) if known:
+            _forget(connection, user_id, memory_id, source=source)
+            return None
+        case MemoryOperation("update", text=str(text), id=int(memory_id)) if known:
+            there = _same(connection, user_id, text)
+            if there is not None and there != memory_id:
+                _forget(connection, user_id, memory_id, source=source)
+                return None
+            return _replace(connection, user_id, memory_id, text, source=source)
+        case MemoryOperation("add", text=str(text)):
+            return _add(connection, user_id, text, source=source)
+    return None
+
+
+def _add(
+    connection: Connection,
+    user_id: str,
+    text: str,
+    *,
+    namespace: str | None = None,
+    pinned: bool = False,
+    source: tuple[str, str] | None = None,
+) -> int:
+    there = _same(connection, user_id, text)
+    if there is not None:
+        return there
+    session, turn = source or (None, None)
+    at = now()
+    added = connection.execute(
+        insert(user_memories).values(
+            user_id=user_id,
+            namespace=namespace,
+            text=text,
+            digest=digest(text),
+            pinned=pinned,
+            source_session=session,
+            source_turn=turn,
+            valid_from=at,
+            created_at=at,
+            updated_at=at,
+            scope=_scope(user_id),
+            body=lexical.search_body(text),
+        )
+    ).inserted_primary_key
+    assert added is not None
+    memory_id: int = added[0]
+    _note(connection, memory_id, 1, "added", text, user_id, source)
+    return memory_id
+
+
+def _replace(
+    connection: Connection, user_id: str, memory_id: int, text: str, *, source: tuple[str, str] | None
+) -> int:
+    there = _same(connection, user_id, text)
+    if there is not None and there != memory_id:
+        raise InvalidInput(f"memory {there} already says that: forget memory {memory_id} instead")
+    row = _row(connection, user_id, memory_id)
+    if row.text == text:
+        return memory_id
+    connection.execute(
+        update(user_memories)
+        .where(_memories.id == memory_id)
+        .values(
+            text=text,
+            digest=digest(text),
+            revision=row.revision + 1,
+            updated_at=now(),
+            body=lexical.search_body(text),
+        )
+    )
+    _note(connection, memory_id, row.revision + 1, "updated", text, user_id, source)
+    return memory_id
+
+
+def _forget(connection: Connection, user_id: str, memory_id: int, *, source: tuple[str, str] | None) -> None:
+    row = _row(connection, user_id, memory_id)
+    connection.execute(
+        update(user_memories)
+        .where(_memories.id == memory_id)
+        .values(valid_to=now(), updated_at=now(), revision=row.revision + 1)
+    )
+    _note(connection, memory_id, row.revision + 1, "forgotten", row.text, user_id, source)
+
+
+def _note(
+    connection: Connection,
+    memory_id: int,
+    revision: int,
+    change: str,
+    text: str,
+    user_id: str,
+    source: tuple[str, str] | None,
+) -> None:
+    session, turn = source or (None, None)
+    connection.execute(
+        insert(memory_revisions).values(
+            memory_id=memory_id,
+            revision=revision,
+            change=change,
+            text=text,
+            at=now(),
+            source_session=session,
+            source_turn=turn,
+        )
+    )
+    op = "drop" if change == "forgotten" else "put"
+    note_change(connection, "memory", memory_id, scope=_scope(user_id), op=op)
+
+
+def _same(connection: Connection, user_id: str, text: str) -> int | None:
+    found: int | None = connection.scalar(
+        select(_memories.id).where(
+            _memories.user_id == user_id, _memories.digest == digest(text), _memories.valid_to.is_(None)
+        )
+    )
+    return found
+
+
+def _active(user_id: str) -> Any:
+    return (
+        select(user_memories)
+        .where(_memories.user_id == user_id, _memories.valid_to.is_(None))
+        .order_by(_memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc())
+    )
+
+
+def _find(connection: Connection, user_id: str, memory_id: int) -> Row[Any] | None:
+    found: Row[Any] | None = connection.execute(_active(user_id).where(_memories.id == memory_id)).first()
+    return found
+
+
+def _row(connection: Connection, user_id: str, memory_id: int) -> Row[Any]:
+    row = _find(connection, user_id, memory_id)
+    if row is None:
+        raise NotFound(f"{user_id!r} has no memory {memory_id}: see `learngate memories list --user {user_id}`")
+    return row
+
+
+def _memory(row: Row[Any]) -> UserMemory:
+    return UserMemory(
+        id=row.id,
+        user_id=row.user_id,
+        text=row.text,
+        namespace=row.namespace,
+        pinned=row.pinned,
+        revision=row.revision,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        source_session=row.source_session,
+        source_turn=row.source_turn,
+    )
+
+
+def _within(room: int, hits: list[MemoryHit]) -> list[MemoryHit]:
+    shown: list[MemoryHit] = []
+    cut: list[MemoryHit] = []
+    for hit in hits:
+        if len(hit.text) <= room:
+            room -= len(hit.text)
+            shown.append(hit)
+        elif len(cut) < 5:
+            cut.append(MemoryHit(hit.memory, hit.score, shown=False))
+    return shown + cut
+
+
+def _scope(user_id: str) -> str:
+    return lexical.scope_token("user", user_id)
+
+
+def _check_user(user_id: object) -> None:
+    if user_id is None:
+        raise InvalidInput("a user memory needs a user: there is no default one")
+    check_name(user_id, what="the user id")

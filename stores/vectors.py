@@ -1,0 +1,129 @@
+"""Dense search: one FAISS index per scope, in memory, kept up to date by the changes cursor.
+
+There is no index file to lose, lock or corrupt: SQL holds the vectors, and the index is built from them
+when a scope is first searched.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, func, insert, select
+
+from learngate.stores.database import Database
+from learngate.stores.embeddings import SOURCES, Vector, Vectors
+from learngate.stores.tables import changes
+
+MAX_SCOPES = 1024
+"""How many scopes (namespaces, users) stay in memory; the least recently searched leave first."""
+
+
+class VectorIndex:
+    """Exact search over unit vectors, by inner product. Safe under threads: FAISS itself is not."""
+
+    def __init__(self, database: Database, vectors: Vectors) -> None:
+        self._db = database
+        self._vectors = vectors
+        self._lock = threading.Lock()
+        self._scopes: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._cursor = 0
+
+    def search(self, kind: str, scopes: Iterable[str], query: Vector, k: int) -> dict[int, float]:
+        """Return {row: cosine} of the `k` rows nearest to `query` in each of the scopes."""
+        found: dict[int, float] = {}
+        with self._lock:
+            self._catch_up()
+            for scope in scopes:
+                index = self._index(kind, scope)
+                if index is None or index.ntotal == 0:
+                    continue
+                scores, ids = index.search(query.reshape(1, -1), min(k, index.ntotal))
+                found |= {int(i): float(s) for i, s in zip(ids[0], scores[0], strict=True) if i >= 0}
+        return found
+
+    def cosines(self, kind: str, scopes: Iterable[str], query: Vector, ids: Iterable[int]) -> dict[int, float]:
+        """Return {row: cosine} of particular rows, as far as they are in the scopes."""
+        wanted = set(ids)
+        found: dict[int, float] = {}
+        with self._lock:
+            for scope in scopes:
+                index = self._index(kind, scope)
+                if index is None or not wanted:
+                    continue
+                held = wanted.intersection(_ids(index))
+                found |= {i: float(index.reconstruct(i) @ query) for i in held}
+                wanted -= held
+        return found
+
+    def _index(self, kind: str, scope: str) -> Any:
+        key = (kind, scope)
+        if key not in self._scopes:
+            with self._db.read() as connection:
+                if not self._scopes:
+                    self._cursor = _newest(connection)
+                vectors, missing = self._vectors.load(connection, kind, scope=scope)
+            self._scopes[key] = _put(None, vectors | self._vectors.embed(kind, missing))
+            if len(self._scopes) > MAX_SCOPES:
+                self._scopes.popitem(last=False)
+        self._scopes.move_to_end(key)
+        return self._scopes[key]
+
+    def _catch_up(self) -> None:
+        if not self._scopes:
+            return
+        with self._db.read() as connection:
+            changed = connection.execute(
+                select(changes.c.seq, changes.c.kind, changes.c.scope, changes.c.row_id)
+                .where(changes.c.seq > self._cursor)
+                .order_by(changes.c.seq)
+            ).all()
+            dirty: dict[tuple[str, str], set[int]] = {}
+            for row in changed:
+                if (row.kind, row.scope) in self._scopes:
+                    dirty.setdefault((row.kind, row.scope), set()).add(row.row_id)
+            current = {
+                (kind, scope): self._vectors.load(connection, kind, scope=scope, ids=sorted(ids))
+                for (kind, scope), ids in dirty.items()
+            }
+        for (kind, scope), (vectors, missing) in current.items():
+            index = _drop(self._scopes[kind, scope], dirty[kind, scope])
+            self._scopes[kind, scope] = _put(index, vectors | self._vectors.embed(kind, missing))
+        if changed:
+            self._cursor = changed[-1].seq
+
+
+def note_change(connection: Connection, kind: str, row_id: int, *, scope: str, op: str) -> None:
+    """Tell every process's index, inside the transaction that changes the row, that it did."""
+    assert kind in SOURCES
+    connection.execute(insert(changes).values(kind=kind, row_id=row_id, scope=scope, op=op))
+
+
+def _newest(connection: Connection) -> int:
+    return connection.scalar(select(func.coalesce(func.max(changes.c.seq), 0))) or 0
+
+
+def _ids(index: Any) -> set[int]:
+    import faiss
+
+    return set(faiss.vector_to_array(index.id_map).tolist())
+
+
+def _put(index: Any, vectors: dict[int, Vector]) -> Any:
+    import faiss
+
+    if vectors:
+        matrix = np.stack(list(vectors.values()))
+        if index is None:
+            index = faiss.IndexIDMap2(faiss.IndexFlatIP(matrix.shape[1]))
+        index.add_with_ids(matrix, np.fromiter(vectors, dtype=np.int64))
+    return index
+
+
+def _drop(index: Any, ids: Iterable[int]) -> Any:
+    if index is not None:
+        index.remove_ids(np.fromiter(ids, dtype=np.int64))
+    return index
