@@ -106,22 +106,30 @@ def reflect_prompt(*, turn: Sequence[BaseMessage], known: Sequence[RecalledItem]
 
 
 _ITEM = re.compile(r"^- \((memory|learning) (\d+)\) (.*)$", re.MULTILINE)
-_USER_SAID = re.compile(r"^user: (.*?)(?=^assistant: |^tool: |^⟧)", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^⟦([^\n]+) data until ([0-9a-f]{12})\n(.*?)\n⟧ \2$", re.MULTILINE | re.DOTALL)
+_USER_SAID = re.compile(r"\Auser: (.*?)(?=^(?:assistant|tool): |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def read_blocks(text: str) -> dict[str, str]:
+    """Return the fenced blocks of a message by their heading: the reverse of rendering them."""
+    found = {heading: (fence, body) for heading, fence, body in _BLOCK.findall(text)}
+    return {heading: body for heading, (fence, body) in found.items() if fence == _fence(body)}
 
 
 def read_items(messages: Sequence[BaseMessage]) -> dict[str, list[tuple[int, str]]]:
-    """Return what `recall_messages` or `reflect_prompt` put in, by kind: the reverse of rendering."""
+    """Return the memories and learnings that a prompt holds, as (id, text), by kind."""
     found: dict[str, list[tuple[int, str]]] = {"memory": [], "learning": []}
     for message in messages:
-        if message.type == "human" and message.text.startswith("⟦"):
-            for kind, number, text in _ITEM.findall(message.text.split(f"\n\n⟦{TURN_HEADING}")[0]):
+        blocks = read_blocks(message.text) if message.type == "human" else {}
+        for heading in (MEMORY_HEADING, LEARNING_HEADING, KNOWN_HEADING):
+            for kind, number, text in _ITEM.findall(blocks.get(heading, "")):
                 found[kind].append((int(number), text))
     return found
 
 
 def read_question(messages: Sequence[BaseMessage]) -> str:
     """Return the user's words in a reflection prompt."""
-    said = _USER_SAID.search(messages[-1].text)
+    said = _USER_SAID.search(read_blocks(messages[-1].text).get(TURN_HEADING, ""))
     return said.group(1).strip() if said else ""
 
 
@@ -129,9 +137,12 @@ def _fenced(heading: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
     body = "\n".join(lines)
+    return f"⟦{heading} data until {_fence(body)}\n{body}\n⟧ {_fence(body)}"
+
+
+def _fence(body: str) -> str:
     # Nobody can write a text that holds the hash of a block it will stand in.
-    fence = hashlib.blake2b(body.encode(errors="replace"), digest_size=6).hexdigest()
-    return f"⟦{heading} data until {fence}\n{body}\n⟧ {fence}"
+    return hashlib.blake2b(body.encode(errors="replace"), digest_size=6).hexdigest()
 
 
 def _shown(items: Sequence[RecalledItem] | None) -> list[RecalledItem]:
