@@ -46,7 +46,7 @@ class Budgets:
     memory_tokens: int = 600
     learnings: int = 5
     learning_tokens: int = 800
-    kept_turns: int = 20
+    kept_turns: int = 10
     tool_rounds: int = 8
 
 

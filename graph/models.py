@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -16,6 +16,7 @@ from learngate.stores.errors import ConfigurationError
 SCRIPTED = "scripted"
 NOSTREAM = "nostream"
 """LangGraph's tag for a model call whose tokens are not streamed to the user."""
+HOW_TO_NAME = f"write provider:model, such as google_genai:gemini-3-flash-preview or openai:gpt-5.2, or {OFFLINE!r}"
 
 
 def resolve_model(model: BaseChatModel | str) -> BaseChatModel:
@@ -27,9 +28,7 @@ def resolve_model(model: BaseChatModel | str) -> BaseChatModel:
     if isinstance(model, BaseChatModel):
         return model
     if not isinstance(model, str) or not model.strip():
-        raise ConfigurationError(
-            f"model must be a chat model or a name such as 'google_genai:gemini-3-flash-preview', not {model!r}"
-        )
+        raise ConfigurationError(f"{model!r} is no model: give a chat model, or {HOW_TO_NAME}")
     if model == OFFLINE:
         from learngate.graph.offline import OfflineChat
 
@@ -93,24 +92,25 @@ def _from_provider(name: str) -> BaseChatModel:
     try:
         made = init_chat_model(name)
     except ImportError as error:
-        raise ConfigurationError(_install_line(name, provider, error)) from error
+        raise ConfigurationError(
+            f"{name!r} needs a package that is not installed: {_install_line(error)}"
+        ) from error
     except ValueError as error:
-        raise ConfigurationError(f"{name!r} cannot be used: {_first_line(error)}") from error
+        raise ConfigurationError(f"{name!r} cannot be used ({_first_line(error)}): {HOW_TO_NAME}") from error
     except Exception as error:
         # Each provider has its own class for a missing key, and none is importable without its package.
         if type(error).__module__.split(".")[0] in {"builtins", "learngate"}:
             raise
         raise ConfigurationError(f"{name!r} cannot be used: {_first_line(error)}") from error
     if not isinstance(made, BaseChatModel):
-        raise ConfigurationError(f"{name!r} names no model: write provider:model, such as openai:gpt-5.2")
+        raise ConfigurationError(f"{name!r} names no model: {HOW_TO_NAME}")
     return made
 
 
-def _install_line(name: str, provider: str, error: ImportError) -> str:
-    package = f"langchain-{provider.replace('_', '-')}" if provider else "the provider's LangChain package"
-    if error.name and importlib.util.find_spec(error.name.split(".")[0]) is None:
-        package = error.name.split(".")[0].replace("_", "-")
-    return f"{name!r} needs a package that is not installed: pip install {package}"
+def _install_line(error: ImportError) -> str:
+    """Return the line that installs a provider; LangChain's own error knows the package."""
+    named = re.search(r"pip install [\w.-]+", str(error))
+    return named[0] if named else f"pip install the package that has {error.name}"
 
 
 def _first_line(error: Exception) -> str:
