@@ -1,0 +1,34 @@
+"""What every test stands on: no key, no database and no proxy of the machine it runs on."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+UNSET = ("LEARNGATE_DB", "LEARNGATE_MODEL", "GOOGLE_API_KEY", "GEMINI_API_KEY")
+
+# Derandomised, so that a run is green or red and not sometimes either; `--hypothesis-profile=explore` looks
+# for new examples.
+settings.register_profile(
+    "learngate",
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(
+    "explore", settings.get_profile("learngate"), max_examples=500, derandomize=False, print_blob=True
+)
+settings.load_profile("learngate")
+
+
+def pytest_configure() -> None:
+    # Before anything is imported, and for the processes that tests start, too.
+    for name in UNSET:
+        os.environ.pop(name, None)
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
