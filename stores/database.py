@@ -7,16 +7,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import monotonic, sleep
 from uuid import uuid4
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from learngate.stores.errors import ConfigurationError, StoreError, StoreUnavailable, StoreUnusable
+from learngate.stores.errors import (
+    ConfigurationError,
+    InvalidInput,
+    StoreError,
+    StoreUnavailable,
+    StoreUnusable,
+)
 
 BUSY_SECONDS = 5.0
 """How long a statement waits for another process's lock before it gives up."""
+POOL_SECONDS = 30.0
+"""How long a thread waits for one of the connections that other threads hold."""
 
 
 class Database:
@@ -32,10 +42,13 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = _parse(url)
-        self.connect = _connector(self.url)
-        self.in_memory = self.url.database in {None, "", ":memory:"}
+        self.in_memory = _is_in_memory(self.url)
+        self._open = _connector(self.url)
+        self._closed = False
         self._anchor = self._open_anchor()
-        self._engine = create_engine("sqlite://", creator=self.connect, poolclass=QueuePool, pool_size=8)
+        self._engine = create_engine(
+            "sqlite://", creator=self.connect, poolclass=QueuePool, pool_size=8, pool_timeout=POOL_SECONDS
+        )
         event.listen(self._engine, "begin", _begin)
         self._writer = self._engine.execution_options(write=True)
 
@@ -43,6 +56,17 @@ class Database:
     def name(self) -> str:
         """The database as a person would name it."""
         return "in memory" if self.in_memory else str(self.url.database)
+
+    def connect(self) -> sqlite3.Connection:
+        """Open one more connection; whoever asks for it closes it.
+
+        Raises:
+            StoreError: the database has been closed.
+        """
+        if self._closed:
+            raise StoreError(f"the database {self.name} is closed: open it again with open_memory(…)")
+        with self.translated():
+            return self._open()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -57,7 +81,8 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Close every connection; an in-memory database is gone with them."""
+        """Close every connection; an in-memory database is gone with them. Closing twice is harmless."""
+        self._closed = True
         self._engine.dispose()
         self._anchor.close()
 
@@ -71,19 +96,29 @@ class Database:
         """Turn the driver's errors into ours, and name the database in them."""
         try:
             yield
-        except IntegrityError:
-            raise
         except (DBAPIError, sqlite3.Error) as error:
             raise translate(error, self.name) from error
+        except PoolTimeout as error:
+            raise StoreUnavailable(
+                f"the database {self.name} has had all its connections in use for over {POOL_SECONDS:g} s;"
+                " nothing was stored: try again"
+            ) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            # Builtin errors of the driver: a number beyond 64 bits, or a lone surrogate in an id.
+            raise InvalidInput(f"the database {self.name} cannot hold what it was given: {error}") from error
 
     def _open_anchor(self) -> sqlite3.Connection:
         """Open the connection that shows whether this is a database at all, and keeps one in memory alive."""
-        with self.translated():
-            anchor = self.connect()
-            anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not self.in_memory:
-                anchor.execute("PRAGMA journal_mode = WAL")
-            return anchor
+        anchor = self.connect()
+        try:
+            with self.translated():
+                anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                if not self.in_memory:
+                    _use_wal(anchor)
+        except BaseException:
+            anchor.close()
+            raise
+        return anchor
 
 
 def translate(error: DatabaseError | DBAPIError | sqlite3.Error, name: str) -> StoreError:
@@ -134,13 +169,17 @@ def _parse(url: str) -> URL:
     return parsed
 
 
+def _is_in_memory(url: URL) -> bool:
+    return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
+
+
 def _connector(url: URL) -> Callable[[], sqlite3.Connection]:
     """Return what opens one more connection to the database.
 
     A database in memory is one of SQLite's `memdb` files, so that it has as many connections, with the same
     locks between them, as a file has.
     """
-    if url.database in {None, "", ":memory:"}:
+    if _is_in_memory(url):
         return partial(_connect, f"file:/learngate-{uuid4().hex}?vfs=memdb", uri=True)
     path = str(url.database)
     uri = path.startswith("file:")
@@ -152,10 +191,31 @@ def _connector(url: URL) -> Callable[[], sqlite3.Connection]:
 
 def _connect(path: str, *, uri: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
-    connection.execute("PRAGMA foreign_keys = ON")
-    # What a user was told is stored survives a power cut, too.
-    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        # What a user was told is stored survives a power cut, too.
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer work side by side from now on.
+
+    SQLite does not wait for a lock here, so that of several first openers all but one would fail.
+    """
+    deadline = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > deadline:
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:

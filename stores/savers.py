@@ -27,13 +27,16 @@ class LearngateSaver(SqliteSaver):
     """
 
     def __init__(self, database: Database) -> None:
-        connection = database.connect()
-        # A checkpoint can be made again from the turns in SQL; it need not wait for the disk.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        super().__init__(connection)
+        super().__init__(database.connect())
         self._db = database
-        with self._db.translated():
-            self.setup()
+        try:
+            with self._db.translated():
+                # A checkpoint can be made again from the turns in SQL; it need not wait for the disk.
+                self.conn.execute("PRAGMA synchronous = NORMAL")
+                self.setup()
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
@@ -45,14 +48,25 @@ class LearngateSaver(SqliteSaver):
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
+                self.conn.commit()
             except BaseException:
                 self.conn.rollback()
                 raise
-            self.conn.commit()
 
     def close(self) -> None:
         """Close the saver's connection."""
         self.conn.close()
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Return checkpoints, newest first; all are read at once, so that one who stops half-way holds no lock."""
+        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return one checkpoint."""
@@ -66,12 +80,9 @@ class LearngateSaver(SqliteSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """Yield checkpoints, newest first; all are read before the first is given, so none holds a lock."""
-
-        def read() -> list[CheckpointTuple]:
-            return list(self.list(config, filter=filter, before=before, limit=limit))
-
-        for checkpoint in await asyncio.to_thread(read):
+        """Yield checkpoints, newest first; all are read before the first is given."""
+        found = await asyncio.to_thread(self.list, config, filter=filter, before=before, limit=limit)
+        for checkpoint in found:
             yield checkpoint
 
     async def aput(
