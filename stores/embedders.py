@@ -30,7 +30,7 @@ class WordLlamaEmbeddings(Embeddings):
         self._loaded: WordLlamaInference | None = None
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return a unit vector for each text; zeros for a text with no letters in it."""
+        """Return a unit vector for each text, even for one with no letters in it."""
         if not texts:
             return []
         # An empty text would come back as NaN.
@@ -66,7 +66,11 @@ def _logging_untouched() -> Iterator[None]:
         root.setLevel(level)
 
 
+SETTINGS = ("model", "model_name", "dimensions", "output_dimensionality", "size")
+"""What LangChain's embedders call the settings that make two of one class differ."""
+
+
 def embedder_name(embedder: Embeddings) -> str:
     """Return the name under which an embedder's vectors are kept; two that differ are never compared."""
-    settings: Any = [getattr(embedder, name, None) for name in ("model", "model_name", "dimensions")]
+    settings: Any = [getattr(embedder, name, None) for name in SETTINGS]
     return ":".join([type(embedder).__name__, *(str(s) for s in settings if s)])

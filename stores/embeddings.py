@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from learngate.stores.database import Database
 from learngate.stores.embedders import embedder_name
 from learngate.stores.tables import embeddings, learnings, user_memories
-from learngate.stores.text import digest
+from learngate.stores.text import fingerprint
 
 Vector = NDArray[np.float32]
 BATCH = 256
@@ -54,9 +54,12 @@ class Vectors:
         return vector
 
     def load(
-        self, connection: Connection, kind: str, *, scope: str, ids: Sequence[int] | None = None
+        self, connection: Connection, kind: str, *, scope: str, dimensions: int, ids: Sequence[int] | None = None
     ) -> tuple[dict[int, Vector], dict[int, str]]:
-        """Return the vectors of a scope's active rows, and the texts of those that have none yet."""
+        """Return the vectors of a scope's active rows, and the texts of those that have none yet.
+
+        A vector of another length is none: two embedders may go by one name.
+        """
         source = SOURCES[kind]
         query = (
             select(source.key, source.table.c.body, embeddings.c.digest, embeddings.c.vector)
@@ -75,8 +78,9 @@ class Vectors:
         vectors: dict[int, Vector] = {}
         missing: dict[int, str] = {}
         for row in connection.execute(query):
-            if row.vector is not None and row.digest == digest(row.body):
-                vectors[row.id] = np.frombuffer(row.vector, dtype=np.float32)
+            vector = None if row.vector is None else np.frombuffer(row.vector, dtype=np.float32)
+            if vector is not None and len(vector) == dimensions and row.digest == fingerprint(row.body):
+                vectors[row.id] = vector
             else:
                 missing[row.id] = row.body
         return vectors, missing
@@ -90,26 +94,34 @@ class Vectors:
             raw = self._embedder.embed_documents([text for _, text in batch])
             vectors = _unit(np.asarray(raw, dtype=np.float32))
             made |= {row_id: vector for (row_id, _), vector in zip(batch, vectors, strict=True)}
-            with self._db.write() as connection:
-                put = upsert(embeddings).values(
-                    [
-                        {
-                            "kind": kind,
-                            "row_id": row_id,
-                            "embedder": self.name,
-                            "digest": digest(text),
-                            "vector": vector.tobytes(),
-                        }
-                        for (row_id, text), vector in zip(batch, vectors, strict=True)
-                    ]
-                )
-                connection.execute(
-                    put.on_conflict_do_update(
-                        index_elements=["kind", "row_id", "embedder"],
-                        set_={"digest": put.excluded.digest, "vector": put.excluded.vector},
-                    )
-                )
+            self._store(kind, dict(batch), made)
         return made
+
+    def _store(self, kind: str, texts: dict[int, str], vectors: dict[int, Vector]) -> None:
+        key = SOURCES[kind].key
+        with self._db.write() as connection:
+            # What was erased while it was being embedded does not come back as a vector.
+            there = connection.scalars(select(key).where(key.in_(texts))).all()
+            if not there:
+                return
+            put = upsert(embeddings).values(
+                [
+                    {
+                        "kind": kind,
+                        "row_id": row_id,
+                        "embedder": self.name,
+                        "digest": fingerprint(texts[row_id]),
+                        "vector": vectors[row_id].tobytes(),
+                    }
+                    for row_id in there
+                ]
+            )
+            connection.execute(
+                put.on_conflict_do_update(
+                    index_elements=["kind", "row_id", "embedder"],
+                    set_={"digest": put.excluded.digest, "vector": put.excluded.vector},
+                )
+            )
 
 
 def _unit(vectors: Vector) -> Vector:

@@ -16,6 +16,8 @@ MEMORY_LIMIT = 2_000
 NAME_LIMIT = 200
 
 _WORD = re.compile(r"\w+", re.UNICODE)
+_NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
+_MEANT = frozenset("#%&*@")
 _SEGMENT = re.compile(r"[^\s/\x00-\x1f\x7f][^/\x00-\x1f\x7f]*")
 
 
@@ -82,10 +84,19 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def digest(*texts: str) -> str:
-    """Return the same digest for texts that differ only in case, spacing and punctuation."""
-    folded = "\n".join(" ".join(words(text)) or text.strip() for text in texts)
-    return hashlib.blake2b(folded.encode(), digest_size=16).hexdigest()
+def digest(text: str) -> str:
+    """Return the same digest for texts that differ only in case, spacing and punctuation.
+
+    What carries meaning counts: C is not C++, nor 5 -5, nor 3 % three dollars.
+    """
+    marked = _NEGATIVE.sub("\N{MINUS SIGN}", unicodedata.normalize("NFKC", text).casefold())
+    kept = (c if unicodedata.category(c)[0] in "LMNS" or c in _MEANT else " " for c in marked)
+    return fingerprint(" ".join("".join(kept).split()) or text.strip())
+
+
+def fingerprint(text: str) -> str:
+    """Return the same digest for the same text, to the letter."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def clean(text: str) -> str:

@@ -31,11 +31,15 @@ class VectorIndex:
         self._lock = threading.Lock()
         self._scopes: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._cursor = 0
+        self._dimensions = 0
 
     def search(self, kind: str, scopes: Iterable[str], query: Vector, k: int) -> dict[int, float]:
         """Return {row: cosine} of the `k` rows nearest to `query` in each of the scopes."""
         found: dict[int, float] = {}
         with self._lock:
+            if len(query) != self._dimensions:
+                self._scopes.clear()
+                self._dimensions = len(query)
             self._catch_up()
             for scope in scopes:
                 index = self._index(kind, scope)
@@ -65,7 +69,7 @@ class VectorIndex:
             with self._db.read() as connection:
                 if not self._scopes:
                     self._cursor = _newest(connection)
-                vectors, missing = self._vectors.load(connection, kind, scope=scope)
+                vectors, missing = self._vectors.load(connection, kind, scope=scope, dimensions=self._dimensions)
             self._scopes[key] = _put(None, vectors | self._vectors.embed(kind, missing))
             if len(self._scopes) > MAX_SCOPES:
                 self._scopes.popitem(last=False)
@@ -86,7 +90,9 @@ class VectorIndex:
                 if (row.kind, row.scope) in self._scopes:
                     dirty.setdefault((row.kind, row.scope), set()).add(row.row_id)
             current = {
-                (kind, scope): self._vectors.load(connection, kind, scope=scope, ids=sorted(ids))
+                (kind, scope): self._vectors.load(
+                    connection, kind, scope=scope, dimensions=self._dimensions, ids=sorted(ids)
+                )
                 for (kind, scope), ids in dirty.items()
             }
         for (kind, scope), (vectors, missing) in current.items():
