@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from learngate.stores import gate, lexical
 from learngate.stores.database import Database
@@ -55,7 +55,7 @@ class Learnings:
 
         Raises:
             InvalidInput: a text that cannot be stored.
-            Conflict: a learning, a pending or a rejected proposal of the namespace already says that.
+            Conflict: a learning or an earlier proposal that the namespace reads already says that.
         """
         check_namespace(namespace)
         draft = gate.checked(draft)
@@ -86,7 +86,7 @@ class Learnings:
         draft = gate.checked(draft)
         with self._db.write() as connection:
             if not claim_effect(connection, *source, effect):
-                return self._of_turn(connection, source)
+                return self._of_turn(connection, source, draft)
             if final:
                 reflected(connection, *source)
             if self._repeats(connection, draft, namespace) is not None:
@@ -313,7 +313,7 @@ class Learnings:
     # -- repeats -----------------------------------------------------------------------------------------
 
     def _repeats(self, connection: Connection, draft: ProposalDraft, namespace: str) -> str | None:
-        """Return what in the namespaces it reads already says this, if anything does."""
+        """Return what in the namespaces it reads says this, or once did, if anything does."""
         same = digest(draft.insight)
         spaces = lineage(namespace)
         learning = connection.execute(
@@ -325,9 +325,9 @@ class Learnings:
             return f"learning {learning.id} ({learning.status})"
         proposal = connection.execute(
             select(_proposals.id, _proposals.status).where(
+                # An approved one too: its reviewer chose other words for it, then or later.
                 _proposals.namespace.in_(spaces),
                 _proposals.digest == same,
-                or_(_proposals.status == "pending", _proposals.status == "rejected"),
             )
         ).first()
         return None if proposal is None else f"proposal {proposal.id} ({proposal.status})"
@@ -337,9 +337,14 @@ class Learnings:
         if there is not None:
             raise Conflict(f"{there} of {namespace!r} already says that")
 
-    def _of_turn(self, connection: Connection, source: tuple[str, str]) -> Proposal | None:
+    def _of_turn(self, connection: Connection, source: tuple[str, str], draft: ProposalDraft) -> Proposal | None:
+        # The model's tools and the reflection may each have brought one: the draft says which is meant.
         row = connection.execute(
-            select(proposals).where(_proposals.session_id == source[0], _proposals.turn_id == source[1])
+            select(proposals).where(
+                _proposals.session_id == source[0],
+                _proposals.turn_id == source[1],
+                _proposals.digest == digest(draft.insight),
+            )
         ).first()
         return None if row is None else gate.as_proposal(connection, row)
 

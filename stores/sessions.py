@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, Select, case, delete, func, insert, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from learngate.stores import codec, lexical
@@ -95,6 +95,7 @@ class Sessions:
         check_namespace(turn.namespace)
         if turn.user_id is not None:
             check_name(turn.user_id, what="the user id")
+        turn = replace(turn, messages=tuple(codec.whole(message) for message in turn.messages))
         if not turn.messages or turn.messages[0].type != "human":
             raise InvalidInput("a turn begins with the user's message: put a HumanMessage first")
         with self._db.write() as connection:
@@ -149,10 +150,10 @@ class Sessions:
         )
         if turn.recalled:
             connection.execute(insert(recalls), _recall_rows(seq[0], turn.recalled))
-        if turn.status == "complete":
-            connection.execute(
-                update(sessions).where(sessions.c.id == turn.session_id).values(newest=turn.id, deleted_at=None)
-            )
+        moved = {"newest": turn.id} if turn.status == "complete" else {}
+        connection.execute(
+            update(sessions).where(sessions.c.id == turn.session_id).values(deleted_at=None, **moved)
+        )
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -366,20 +367,24 @@ def _seq(connection: Connection, session_id: str, turn_id: str) -> int | None:
 
 
 def _chain(connection: Connection, session_id: str, head: str | None, limit: int) -> Sequence[Row[Any]]:
-    """Return up to `limit` turns from the head back to the root, newest first."""
+    """Return up to `limit` completed turns from the head back to the root, newest first.
+
+    A failed turn on the way (an import may bring one) is passed over.
+    """
     if head == ROOT or limit < 1:
         return []
     top = literal(head) if head is not None else _newest(session_id)
-    start = select(_turns.seq, _turns.id, _turns.parent_seq, literal(1).label("steps")).where(
-        _turns.session_id == session_id, _turns.id == top, _turns.status == "complete"
+    counts = case((_turns.status == "complete", 1), else_=0)
+    start = select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, counts.label("steps")).where(
+        _turns.session_id == session_id, _turns.id == top
     )
     chain = start.cte("chain", recursive=True)
     chain = chain.union_all(
-        select(_turns.seq, _turns.id, _turns.parent_seq, chain.c.steps + 1).where(
+        select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, chain.c.steps + counts).where(
             _turns.seq == chain.c.parent_seq, chain.c.steps < limit
         )
     )
-    return connection.execute(select(chain).order_by(chain.c.steps)).all()
+    return connection.execute(select(chain).where(chain.c.status == "complete").order_by(chain.c.steps)).all()
 
 
 def _newest(session_id: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -14,7 +15,7 @@ from learngate.stores.hybrid import HybridSearch
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
 from learngate.stores.sessions import claim_effect, reflected
 from learngate.stores.tables import embeddings, memory_revisions, user_memories
-from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, digest
+from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, clean, digest
 from learngate.stores.vectors import note_change
 
 _memories = user_memories.c
@@ -95,8 +96,12 @@ class Users:
 
         An operation on a memory that the user does not have (any more) changes nothing: a model may name
         one that was forgotten meanwhile. `source` is the (session, turn); `final` marks its reflection done.
+
+        Raises:
+            InvalidInput: no user, or a text that cannot be stored.
         """
         _check_user(user_id)
+        operations = [_checked(operation) for operation in operations]
         stored: list[UserMemory] = []
         with self._db.write() as connection:
             if not claim_effect(connection, *source, effect):
@@ -128,7 +133,7 @@ class Users:
             if size <= room:
                 return [MemoryHit(_memory(row), 1.0) for row in connection.execute(_active(user_id))]
             pinned = connection.execute(_active(user_id).where(_memories.pinned).limit(50)).all()
-        ranked = self._search("memory", [_scope(user_id)], query, k=50, floor=False)
+        ranked = self._search("memory", [_scope(user_id)], clean(query), k=50, floor=False)
         scores = {row.id: row.score for row in ranked}
         with self._db.read() as connection:
             found = connection.execute(_active(user_id).where(_memories.id.in_(scores))).all()
@@ -141,11 +146,12 @@ class Users:
         """Delete every memory of a user with its history and vectors; return how many there were."""
         _check_user(user_id)
         with self._db.write() as connection:
-            ids = list(connection.scalars(select(_memories.id).where(_memories.user_id == user_id)))
+            mine = select(_memories.id).where(_memories.user_id == user_id)
+            ids = connection.scalars(mine).all()
             for memory_id in ids:
                 note_change(connection, "memory", memory_id, scope=_scope(user_id), op="drop")
             connection.execute(
-                delete(embeddings).where(embeddings.c.kind == "memory", embeddings.c.row_id.in_(ids))
+                delete(embeddings).where(embeddings.c.kind == "memory", embeddings.c.row_id.in_(mine))
             )
             connection.execute(delete(user_memories).where(_memories.user_id == user_id))
         return len(ids)
@@ -156,6 +162,12 @@ class Users:
         _check_user(user_id)
         with self._db.read() as connection:
             return [_memory(row) for row in connection.execute(_active(user_id).limit(limit))]
+
+
+def _checked(operation: MemoryOperation) -> MemoryOperation:
+    if operation.text is None:
+        return operation
+    return replace(operation, text=check_text(operation.text, what="the memory", limit=MEMORY_LIMIT))
 
 
 def _apply(connection: Connection, user_id: str, operation: MemoryOperation, source: tuple[str, str]) -> int | None:
