@@ -18,7 +18,7 @@ from learngate.nodes.prompts import read_blocks, read_items, read_question
 from learngate.nodes.reflection import Candidate, MemoryChange, Reflection
 from learngate.stores.lexical import content_words
 
-SIGNATURE = "(offline stand-in: it repeats what it was given and does not reason)"
+SIGNATURE = "(offline stand-in)"
 
 _LEANING = re.compile(r"\b(that|it|this|them|those|these|which|both|they|one)\b", re.IGNORECASE)
 _RULE = re.compile(
