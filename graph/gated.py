@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, BaseMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.graph import Graph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
@@ -17,6 +18,7 @@ from learngate.nodes.review import HOW_TO_ANSWER
 from learngate.nodes.state import Delivery
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
 from learngate.stores.memory import Memory
+from learngate.stores.records import ROOT
 from learngate.stores.text import MESSAGE_LIMIT, check_name, check_text
 
 EXPECTED = 'pass {"messages": [("user", "…")]}'
@@ -74,6 +76,14 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         async for part in super().astream(admitted, config, context=context, **options):
             yield part
 
+    def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:
+        """Return the drawing: the nodes of a turn, without those that LangGraph adds for errors."""
+        return _drawn(super().get_graph(config, xray=xray))
+
+    async def aget_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:
+        """Return the drawing, as `get_graph`; a server asks this way."""
+        return _drawn(await super().aget_graph(config, xray=xray))
+
     def get_input_jsonschema(self, config: RunnableConfig | None = None) -> dict[str, Any]:
         """Return what a caller gives: messages. The door adds the rest."""
         schema = super().get_input_jsonschema(config)
@@ -85,7 +95,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         config = cast(RunnableConfig, {**(self.config or {}), **(config or {})})
         caller, session_id = caller_of(config, context), session_of(config)
         if isinstance(input, Mapping):
-            return self._admit_turn(input, session_id, caller)
+            return self._admit_turn(input, session_id, caller, forks=_forks(config))
         if input is not None and not isinstance(input, Command):
             raise InvalidInput(f"a run takes a dict, a Command or None: {EXPECTED}")
         if isinstance(input, Command) and input.resume is None and not (input.update or input.goto):
@@ -93,11 +103,19 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         self._admit_more(session_id, caller, resumes=input is not None)
         return input
 
-    def _admit_turn(self, input: Mapping[str, Any], session_id: str, caller: Caller) -> dict[str, Any]:
+    def _admit_turn(
+        self, input: Mapping[str, Any], session_id: str, caller: Caller, *, forks: bool
+    ) -> dict[str, Any]:
         messages = read_messages(input.get("messages"))
         standing = self.memory.sessions.claim(session_id, caller.user_id)
         question = next(message for message in reversed(messages) if message.type == "human")
-        delivery = Delivery(message_id=str(question.id), newest=standing.newest)
+        delivery = Delivery(
+            message_id=str(question.id),
+            # A fork at a checkpoint without a head is one before the first turn.
+            newest=ROOT if forks else standing.newest,
+            user_id=caller.user_id,
+            namespace=caller.namespace,
+        )
         return {**input, "messages": messages, "delivery": delivery}
 
     def _admit_more(self, session_id: str, caller: Caller, *, resumes: bool) -> None:
@@ -149,6 +167,17 @@ def read_messages(given: Any) -> list[AnyMessage]:
         position = messages.index(question)
         messages[position] = question.model_copy(update={"id": str(uuid4())})
     return cast(list[AnyMessage], messages)
+
+
+def _forks(config: RunnableConfig) -> bool:
+    """Whether a run names the checkpoint that it goes back to."""
+    return bool((config.get("configurable") or {}).get("checkpoint_id"))
+
+
+def _drawn(graph: Graph) -> Graph:
+    for node in [node for name, node in graph.nodes.items() if name.startswith("__error_handler__")]:
+        graph.remove_node(node)
+    return graph
 
 
 def _check_question(question: BaseMessage) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.constants import CONFIG_KEY_CHECKPOINTER
 from langgraph.graph import END
-from langgraph.runtime import Runtime
 
-from learngate.nodes.context import Context
 from learngate.nodes.state import State
 
 RECALL = ("load_history", "recall_user_memory", "search_learnings")
@@ -51,11 +51,10 @@ def after_remember(state: State) -> str:
     return "propose_learning" if outcome is not None and outcome["candidate"] is not None else END
 
 
-def after_propose(state: State, runtime: Runtime[Context]) -> str:
-    """Pause at the gate where a proposal was written, if there is a checkpoint to pause on."""
+def after_propose(state: State, config: RunnableConfig) -> str:
+    """Pause at the gate where a proposal was written, if there is a checkpointer to pause on."""
     proposal = state.get("proposal")
-    checkpointed = runtime.execution_info is not None and runtime.execution_info.thread_id is not None
-    if not checkpointed:
+    if not config["configurable"].get(CONFIG_KEY_CHECKPOINTER):
         return END
     return "review_learning" if proposal is not None and proposal["status"] == "pending" else END
 

@@ -13,7 +13,8 @@ from langgraph.runtime import Runtime
 from learngate.nodes.context import Context, caller_of, session_of
 from learngate.nodes.state import State, TurnState
 from learngate.stores.errors import InvalidInput
-from learngate.stores.sessions import Sessions
+from learngate.stores.records import ROOT, Turn
+from learngate.stores.sessions import Placement, Sessions
 
 
 def begin_turn(
@@ -28,34 +29,34 @@ def begin_turn(
     Raises:
         InvalidInput: there is no user message to answer.
     """
-    caller = caller_of(config, runtime.context)
     session_id = session_of(config)
+    user_id, namespace = _speaker(state, config, runtime, sessions)
     question = _question(state)
-    head = _head(state)
-    place = sessions.place(session_id, head=head, message_id=str(question.id), keep=kept_turns)
+    place = sessions.place(session_id, head=_head(state), message_id=str(question.id), keep=kept_turns)
+    recorded = _recorded(state, question, session_id, place, sessions)
+    owned = {message.id: message for message in state["messages"]}
+    kept = [owned[message_id] for message_id in place.kept if message_id in owned]
+    head = place.head
+    if recorded is not None:
+        head = recorded.id if place.known == "elsewhere" else head
+        # The recorded turn goes to the end: there callers look for their answer.
+        again = {message.id for message in recorded.messages}
+        wanted = [*(message for message in kept if message.id not in again), *recorded.messages]
+    else:
+        if place.known == "elsewhere":
+            question = question.model_copy(update={"id": str(uuid4())})
+        wanted = [*kept, *_asked(state, question)]
     turn = TurnState(
         id=str(question.id),
         parent=place.head,
         session_id=session_id,
-        user_id=caller.user_id,
-        namespace=caller.namespace,
-        redelivered=place.known == "behind",
+        user_id=user_id,
+        namespace=namespace,
+        redelivered=recorded is not None,
     )
-    owned = {message.id: message for message in state["messages"]}
-    kept = [owned[message_id] for message_id in place.kept if message_id in owned]
-    if turn["redelivered"]:
-        # The recorded turn goes to the end: there callers look for their answer.
-        recorded = sessions.get(session_id, turn["id"]).messages
-        again = {message.id for message in recorded}
-        wanted = [*(message for message in kept if message.id not in again), *recorded]
-    else:
-        if place.known == "elsewhere":
-            turn["id"] = str(uuid4())
-            question = question.model_copy(update={"id": turn["id"]})
-        wanted = [*kept, *_asked(state, question)]
     return {
         "messages": rewrite(state["messages"], wanted),
-        "head": place.head,
+        "head": head,
         "turn": turn,
         "recall": {"history": [], "memories": [], "learnings": []},
         "noted": None,
@@ -89,6 +90,21 @@ def _question(state: State) -> BaseMessage:
     return humans[-1]
 
 
+def _speaker(
+    state: State, config: RunnableConfig, runtime: Runtime[Context], sessions: Sessions
+) -> tuple[str | None, str]:
+    """Return whose turn it is, and the namespace that serves it: as when the message came.
+
+    A run that goes on after a stop, or answers again, comes without a context.
+    """
+    delivery = state.get("delivery")
+    if delivery is not None:
+        return delivery["user_id"], delivery["namespace"]
+    # Studio's forks edit the state and go on from it: no input, so no delivery, and often no context either.
+    caller, standing = caller_of(config, runtime.context), sessions.standing(session_of(config))
+    return (caller.user_id if standing is None else standing.owner), caller.namespace
+
+
 def _asked(state: State, question: BaseMessage) -> list[BaseMessage]:
     """Return the question and what stands behind it already, such as another agent's words in a parent graph.
 
@@ -103,9 +119,31 @@ def _asked(state: State, question: BaseMessage) -> list[BaseMessage]:
 
 
 def _head(state: State) -> str | None:
-    """Return the branch's last turn: what state carries, else what was newest when the message came."""
-    head = state.get("head")
-    if head is not None:
-        return head
+    """Return the branch's last turn: what state carries, else what was newest when the message came.
+
+    A process that died between recording its turn and the next checkpoint left the head behind that turn.
+    A fork that edits the first message has neither, and begins anew.
+    """
+    head, earlier, delivery = state.get("head"), state.get("turn"), state.get("delivery")
+    newest = delivery["newest"] if delivery else ROOT
+    if head is None or (earlier is not None and earlier["id"] == newest):
+        return newest
+    return head
+
+
+def _recorded(
+    state: State, question: BaseMessage, session_id: str, place: Placement, sessions: Sessions
+) -> Turn | None:
+    """Return the turn that answered this very message before, on this branch, if one did.
+
+    Where the process died with its checkpoint unwritten, the head does not know of that turn: then the
+    message is a redelivery if its turn is the newest of all and follows the head, and says the same.
+    """
+    if place.known == "new":
+        return None
+    turn = sessions.get(session_id, str(question.id))
+    if place.known == "behind":
+        return turn
     delivery = state.get("delivery")
-    return delivery["newest"] if delivery else None
+    lost = delivery is not None and delivery["newest"] == turn.id and turn.parent == place.head
+    return turn if lost and turn.messages[0].content == question.content else None

@@ -13,10 +13,13 @@ from langchain_core.runnables import Runnable
 from learngate.nodes.flow import Call, Flow
 from learngate.nodes.prompts import reflect_prompt
 from learngate.nodes.reflection import Reflection
-from learngate.nodes.state import Outcome, RecalledItem, State, turn_messages
+from learngate.nodes.state import Outcome, RecalledItem, State, TurnState, turn_messages
 from learngate.stores.errors import ReflectionFailed
 from learngate.stores.sessions import Sessions
 from learngate.stores.users import Users
+
+KNOWN_LIMIT = 50
+"""How many of the user's memories a reflection is shown."""
 
 _FENCE = re.compile(r"^\s*```(?:json)?\s*|\s*```\s*$")
 
@@ -31,7 +34,7 @@ def reflect(
 
     def flow(state: State) -> Flow:
         turn = state["turn"]
-        found = yield from ask(reflector, turn_messages(state), known=_known(users, turn["user_id"]))
+        found = yield from ask(reflector, turn_messages(state), known=_known(users, turn))
         outcome = combined(found, state.get("outcome"), proposer=proposer, user_id=turn["user_id"])
         if not outcome["operations"] and outcome["candidate"] is None:
             sessions.mark_reflection(turn["session_id"], turn["id"], "done")
@@ -80,11 +83,15 @@ def combined(found: Reflection, noted: Outcome | None, *, proposer: str, user_id
     return Outcome(source="reflection", operations=operations, candidate=candidate, proposer=proposer)
 
 
-def _known(users: Users, user_id: str | None) -> list[RecalledItem]:
-    """Return the user's memories, the latest of them, so that the reflection can correct them."""
-    if user_id is None:
+def _known(users: Users, turn: TurnState) -> list[RecalledItem]:
+    """Return the user's memories, the latest of them, so that the reflection can correct them.
+
+    What this very turn brought is left out: a reflection that is taken again is asked the same as before.
+    """
+    if turn["user_id"] is None:
         return []
     return [
         RecalledItem(kind="memory", id=memory.id, text=memory.text, shown=True)
-        for memory in users.list(user_id, limit=50)
+        for memory in users.list(turn["user_id"], limit=KNOWN_LIMIT)
+        if (memory.source_session, memory.source_turn) != (turn["session_id"], turn["id"])
     ]

@@ -10,10 +10,15 @@ from typing_extensions import TypedDict
 
 
 class Delivery(TypedDict):
-    """Which message this run brought, and what the session's newest turn was then (`""`: none)."""
+    """Which message a run brought, from whom, and what the session's newest turn was then (`""`: none).
+
+    It is written with the input, so that a run that was stopped before its first node still knows.
+    """
 
     message_id: str
     newest: str
+    user_id: str | None
+    namespace: str
 
 
 class TurnState(TypedDict):
