@@ -52,10 +52,12 @@ def content_words(query: str) -> list[str]:
 def create(connection: Connection, table: Table, *, key: str, active: str) -> None:
     """Create the index of a table's `body` and `scope`, kept current by triggers while `active` holds.
 
-    Triggers, because a wrong old text on an explicit delete corrupts an external-content index. `active`
-    is SQL over a row called `{row}`.
+    Triggers, because a wrong old text on an explicit delete corrupts an external-content index; a view of
+    the active rows as its content, so that FTS5's own `rebuild` and `integrity-check` leave the others out,
+    too. `active` is SQL over a row called `{row}`.
     """
     name, index = table.name, f"{table.name}_fts"
+    content = f"{table.name}_searchable"
     put = (
         f"INSERT INTO {index}(rowid, body, scope)"
         f" SELECT new.{key}, new.body, new.scope WHERE {active.format(row='new')}"
@@ -65,7 +67,8 @@ def create(connection: Connection, table: Table, *, key: str, active: str) -> No
         f" SELECT 'delete', old.{key}, old.body, old.scope WHERE {active.format(row='old')}"
     )
     for statement in (
-        f"CREATE VIRTUAL TABLE {index} USING fts5(body, scope, content={name}, content_rowid={key},"
+        f"CREATE VIEW {content} AS SELECT {key}, body, scope FROM {name} WHERE {active.format(row=name)}",
+        f"CREATE VIRTUAL TABLE {index} USING fts5(body, scope, content={content}, content_rowid={key},"
         ' tokenize="porter unicode61 remove_diacritics 2")',
         f"CREATE TRIGGER {name}_fts_insert AFTER INSERT ON {name} BEGIN {put}; END",
         f"CREATE TRIGGER {name}_fts_delete AFTER DELETE ON {name} BEGIN {drop}; END",

@@ -392,7 +392,7 @@ def _newest(session_id: str) -> Any:
 
 
 def _is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
-    """Whether turn `seq` is an ancestor of the oldest of `seqs`."""
+    """Whether turn `seq` was completed and is an ancestor of the oldest of `seqs`."""
     if not seqs:
         return False
     chain = select(_turns.seq, _turns.parent_seq).where(_turns.seq == seqs[-1]).cte("line", recursive=True)
@@ -400,7 +400,8 @@ def _is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
         # A parent is always older than its child, so nothing below `seq` can lead to it.
         select(_turns.seq, _turns.parent_seq).where(_turns.seq == chain.c.parent_seq, _turns.seq >= seq)
     )
-    return connection.scalar(select(chain.c.seq).where(chain.c.seq == seq)) is not None
+    ancestor = select(_turns.seq).join(chain, chain.c.seq == _turns.seq)
+    return connection.scalar(ancestor.where(_turns.seq == seq, _turns.status == "complete")) is not None
 
 
 def _load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:

@@ -18,7 +18,6 @@ NAME_LIMIT = 200
 _WORD = re.compile(r"\w+", re.UNICODE)
 _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 _MEANT = frozenset("#%&*@")
-_SEGMENT = re.compile(r"[^\s/\x00-\x1f\x7f][^/\x00-\x1f\x7f]*")
 
 
 def check_text(text: object, *, what: str, limit: int) -> str:
@@ -53,10 +52,10 @@ def check_name(name: object, *, what: str) -> str:
     """Return an id or a name as given, or say why it cannot be one.
 
     Raises:
-        InvalidInput: as `check_text`, or when it holds control characters or surrounding spaces.
+        InvalidInput: as `check_text`, or when it holds control characters, line breaks or surrounding spaces.
     """
     checked = check_text(name, what=what, limit=NAME_LIMIT)
-    if checked != name or any(unicodedata.category(c) == "Cc" for c in checked):
+    if checked != name or any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in checked):
         raise InvalidInput(f"{what} {name!r} holds control characters or surrounding spaces: remove them")
     return checked
 
@@ -65,11 +64,13 @@ def check_namespace(namespace: object) -> str:
     """Return a namespace as given: segments joined by single slashes, such as `acme/finance`.
 
     Raises:
-        InvalidInput: when a segment is empty or the name cannot be stored.
+        InvalidInput: when a segment is empty or padded with spaces, or the name cannot be stored.
     """
     checked = check_name(namespace, what="the namespace")
-    if not all(_SEGMENT.fullmatch(segment) for segment in checked.split("/")):
-        raise InvalidInput(f"the namespace {checked!r} has an empty segment: write it as 'team' or 'acme/finance'")
+    if not all(segment and segment == segment.strip() for segment in checked.split("/")):
+        raise InvalidInput(
+            f"the namespace {checked!r} has an empty or padded segment: write it as 'team' or 'acme/finance'"
+        )
     return checked
 
 
