@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Self, cast
 from uuid import uuid4
 
 from langchain_core.messages import AnyMessage, BaseMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, merge_configs
 from langchain_core.runnables.graph import Graph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
@@ -21,6 +24,8 @@ from learngate.stores.memory import Memory
 from learngate.stores.records import ROOT
 from learngate.stores.text import MESSAGE_LIMIT, check_name, check_text
 
+RESUMING = "__pregel_resuming"
+"""LangGraph's mark on a subgraph that goes on after a stop; its parent hands its input over once more."""
 EXPECTED = 'pass {"messages": [("user", "…")]}'
 
 
@@ -73,8 +78,10 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
     ) -> AsyncIterator[Any]:
         """Stream a run asynchronously, once the caller has been let in; as `stream`."""
         admitted = await asyncio.to_thread(self._admit, input, config, context)
-        async for part in super().astream(admitted, config, context=context, **options):
-            yield part
+        # A consumer who stops listening stops the run now, not when the garbage is collected.
+        async with aclosing(super().astream(admitted, config, context=context, **options)) as parts:
+            async for part in parts:
+                yield part
 
     def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:
         """Return the drawing: the nodes of a turn, without those that LangGraph adds for errors."""
@@ -92,16 +99,21 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         return schema
 
     def _admit(self, input: Any, config: RunnableConfig | None, context: Any) -> Any:
-        config = cast(RunnableConfig, {**(self.config or {}), **(config or {})})
+        config = ensure_config(merge_configs(self.config, config))
         caller, session_id = caller_of(config, context), session_of(config)
         if isinstance(input, Mapping):
+            if not caller.said and _resumed_by_parent(config):
+                caller = self._as_owner(session_id, caller)
             return self._admit_turn(input, session_id, caller, forks=_forks(config))
-        if input is not None and not isinstance(input, Command):
-            raise InvalidInput(f"a run takes a dict, a Command or None: {EXPECTED}")
-        if isinstance(input, Command) and input.resume is None and not (input.update or input.goto):
-            raise InvalidInput(f"a resume needs an answer: {HOW_TO_ANSWER}")
+        if input is not None:
+            _check_command(input)
         self._admit_more(session_id, caller, resumes=input is not None)
         return input
+
+    def _as_owner(self, session_id: str, caller: Caller) -> Caller:
+        """Return the caller as the session's own user: so a parent graph resumes that says nothing."""
+        standing = self.memory.sessions.standing(session_id)
+        return caller if standing is None else replace(caller, user_id=standing.owner)
 
     def _admit_turn(
         self, input: Mapping[str, Any], session_id: str, caller: Caller, *, forks: bool
@@ -126,9 +138,9 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         standing = self.memory.sessions.standing(session_id)
         if standing is None and resumes:
             raise NotFound(f"there is no session {session_id!r} to resume: {EXPECTED} to begin one")
-        if standing is None:
+        if standing is None and caller.said:
             standing = self.memory.sessions.claim(session_id, caller.user_id)
-        if caller.said and caller.user_id != standing.owner:
+        if standing is not None and caller.said and caller.user_id != standing.owner:
             raise NotAllowed(
                 f"session {session_id!r} is not {_name(caller.user_id)}: resume it with"
                 " Context(user_id=…) of whoever opened it, and name the reviewer in Context(reviewer=…)"
@@ -167,6 +179,22 @@ def read_messages(given: Any) -> list[AnyMessage]:
         position = messages.index(question)
         messages[position] = question.model_copy(update={"id": str(uuid4())})
     return cast(list[AnyMessage], messages)
+
+
+def _check_command(given: Any) -> None:
+    if not isinstance(given, Command):
+        raise InvalidInput(f"a run takes a dict, a Command or None: {EXPECTED}")
+    if given.update:
+        # It would write whose turn it is, past the door.
+        raise InvalidInput(f"a Command cannot write state: {EXPECTED}, or resume with Command(resume=…)")
+    if given.resume is None and not given.goto:
+        raise InvalidInput(f"a resume needs an answer: {HOW_TO_ANSWER}")
+
+
+def _resumed_by_parent(config: RunnableConfig) -> bool:
+    """Whether a parent graph resumes this one; a server's client can send the mark, but not a function."""
+    given = config["configurable"]
+    return bool(given.get(RESUMING)) and callable(given.get("__pregel_read"))
 
 
 def _forks(config: RunnableConfig) -> bool:

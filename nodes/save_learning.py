@@ -27,7 +27,7 @@ def save_learning(
     proposal = state["proposal"]
     assert proposal is not None
     review = Review.model_validate(state["review"])
-    if review.type != "decided":
+    if review.type in {"approve", "edit", "reject"}:
         caller = caller_of(config, runtime.context)
         reviewer = caller.reviewer or state["turn"]["user_id"] or ANONYMOUS
         try:

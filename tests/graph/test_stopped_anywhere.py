@@ -1,4 +1,4 @@
-"""Stopped anywhere, the prompt is the same: for every node, by a pause and by an error, before and after its work."""
+"""Stopped anywhere, the prompt is the same: by a pause before any node, or an error before or after it."""
 
 from collections.abc import Iterator
 from copy import deepcopy
