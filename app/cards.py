@@ -15,13 +15,14 @@ from learngate.app.lines import ask_line, has_prefill
 from learngate.app.screen import ACCENT, flat, moment, note, plain, visible, width
 
 if TYPE_CHECKING:
-    from learngate.stores import Decision, Excerpt, LearningHit, Memory, Proposal
+    from learngate.stores import Decision, DecisionRecord, Excerpt, LearningHit, Memory, Proposal
 
 NEAR = 0.35
 """Cosine from which an existing learning is worth a reviewer's look: the graph's own, without importing it."""
 
 CHOICES = "[a]pprove  [e]dit  [r]eject with a note  [l]ater"
 _KINDS = {"new": "proposed learning", "replace": "proposed change", "merge": "proposed merge", "retire": "retire?"}
+DECIDED = {"approve": "approved", "edit": "approved in other words", "reject": "rejected"}
 
 
 def nearest(memory: Memory, proposal: Proposal) -> list[LearningHit]:
@@ -63,6 +64,16 @@ def card_lines(memory: Memory, proposal: Proposal) -> Iterator[tuple[str, str]]:
     yield "title", proposal.title
     yield "insight", proposal.insight
     yield from _about(memory, proposal, None)
+
+
+def verdict(taken: DecisionRecord) -> str:
+    """Return a decision in words, with what came of it."""
+    words = f"{DECIDED[taken.type]} by {visible(taken.reviewer)}"
+    if taken.note:
+        words += f" · “{visible(taken.note)}”"
+    if taken.learning_id is not None:
+        words += f" · learning {taken.learning_id}"
+    return words
 
 
 def as_json(memory: Memory, proposal: Proposal) -> dict[str, Any]:

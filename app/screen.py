@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -63,6 +64,15 @@ def say(text: str | Text = "", style: str = "") -> None:
     _print(console(), text, style)
 
 
+def indented(text: str, by: int, *, style: str = "") -> None:
+    """Print text of several lines with a margin on its left."""
+    target = console()
+    if target.is_terminal:
+        target.print(Padding(Text(text, style=style), (0, 0, 0, by)), width=width(target))
+    else:
+        say("\n".join(f"{' ' * by}{line}" for line in text.splitlines()))
+
+
 def note(text: str | Text, style: str = "dim") -> None:
     """Print what a person should know: on stdout for a terminal, on stderr where the result is piped."""
     _print(console(stderr=not sys.stdout.isatty()), text, style)
@@ -70,14 +80,15 @@ def note(text: str | Text, style: str = "dim") -> None:
 
 def complain(message: str) -> None:
     """Say on stderr what went wrong."""
-    line = Text.assemble(("error: ", "bold red"), flat(message, 1000))
+    line = Text.assemble(("Error: ", "bold red"), flat(message, 1000))
     _print(console(stderr=True), line, "")
 
 
 def _print(target: Console, text: str | Text, style: str) -> None:
     line = text if isinstance(text, Text) else Text(visible(text))
     # A pipe gets whole lines; a terminal gets words that are not torn.
-    target.print(line, style=style or None, soft_wrap=not target.is_terminal, overflow="fold")
+    overflow: Literal["fold"] | None = "fold" if target.is_terminal else None
+    target.print(line, style=style or None, soft_wrap=not target.is_terminal, overflow=overflow)
 
 
 @contextmanager

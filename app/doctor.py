@@ -1,0 +1,287 @@
+"""`learngate doctor`: is everything in order, and what to do where it is not. It never calls a model."""
+
+from __future__ import annotations
+
+import platform
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from learngate.app.opening import choose_model, database_url, db_option, suggested
+from learngate.app.options import Db, Json, Model
+from learngate.app.screen import ACCENT, busy, console, counted, flat, say, say_json, visible, width
+from learngate.app.status import DONE, REFUSED
+
+if TYPE_CHECKING:
+    from learngate.stores import Memory
+
+State = Literal["ok", "look", "broken"]
+STYLES = {"ok": ACCENT, "look": "yellow", "broken": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: what was looked at, how it is, and what to do."""
+
+    what: str
+    state: State
+    says: str
+    todo: str = ""
+
+
+def doctor(ctx: typer.Context, model: Model = None, json: Json = False, db: Db = None) -> None:
+    """Look at the database, its indexes, the embedder, and the choice of a model; no model is called.
+
+    Exit status 1 says that something is broken.
+    """
+    found: list[Finding] = []
+    with busy("looking …") as news:
+        for finding in _findings(db, model, db_option(ctx)):
+            found.append(finding)
+            news(f"looked at {finding.what} …")
+    broken = sum(finding.state == "broken" for finding in found)
+    if json:
+        say_json({"broken": broken, "findings": found})
+    else:
+        _tell(found)
+        say()
+        look = sum(finding.state == "look" for finding in found)
+        say(f"{broken} broken · {look} to look at" if broken or look else "everything is in order")
+    raise typer.Exit(REFUSED if broken else DONE)
+
+
+def _tell(found: list[Finding]) -> None:
+    target = console()
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold", max_width=width(target) - 22 if target.is_terminal else None)
+    for finding in found:
+        if not target.is_terminal:
+            say(f"{finding.state:<8}{finding.what:<12}{flat(finding.says)}")
+            if finding.todo:
+                say(f"{'':<20}→ {finding.todo}")
+            continue
+        said = Text(visible(finding.says))
+        if finding.todo:
+            said.append(f"\n→ {visible(finding.todo)}", style="dim")
+        grid.add_row(Text(finding.state, style=STYLES[finding.state]), finding.what, said)
+    if target.is_terminal:
+        target.print(grid)
+
+
+def _findings(db: str | None, model: str | None, option: str) -> Iterator[Finding]:
+    installed = " · ".join(f"{name} {version(name)}" for name in ("learngate", "langgraph", "sqlalchemy"))
+    python = f"Python {platform.python_version()} · SQLite {sqlite3.sqlite_version}"
+    yield Finding("versions", "ok", f"{installed} · {python}")
+    yield from _database(db, option)
+    yield from _model(model)
+
+
+def _database(db: str | None, option: str) -> Iterator[Finding]:
+    from learngate.stores import LearngateError, open_memory
+
+    missing = _missing(db)
+    if missing is not None:
+        yield Finding("database", "look", f"{missing} is not there yet", "the first command that uses it makes it")
+        yield from _embedder(None)
+        return
+    try:
+        memory = open_memory(database_url(db))
+    except LearngateError as error:
+        yield Finding("database", "broken", str(error))
+        yield from _embedder(None)
+        return
+    with memory:
+        yield from _inside(memory, option)
+
+
+def _inside(memory: Memory, option: str) -> Iterator[Finding]:
+    """Look into an open database; where one look fails, the others go on."""
+    from learngate.stores import LearngateError
+
+    for what, look in (("database", _file), ("integrity", _integrity), ("search", _full_text), ("rows", _rows)):
+        try:
+            yield look(memory)
+        except LearngateError as error:
+            yield Finding(what, "broken", str(error))
+    try:
+        yield from _waiting(memory, option)
+    except LearngateError as error:
+        yield Finding("inbox", "broken", str(error))
+    yield from _embedder(memory)
+
+
+def _missing(db: str | None) -> str | None:
+    """Return the path of a database that no command has made yet."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from learngate.stores.memory import DEFAULT_URL
+
+    try:
+        url = make_url(database_url(db) or DEFAULT_URL)
+    except ArgumentError:
+        return None
+    path = url.database
+    if url.get_backend_name() != "sqlite" or path in {None, "", ":memory:"} or str(path).startswith("file:"):
+        return None
+    parent = Path(str(path)).parent
+    return None if Path(str(path)).exists() or not parent.is_dir() else str(path)
+
+
+def _file(memory: Memory) -> Finding:
+    with memory.database.read() as connection:
+        pages, size = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in ("page_count", "page_size")
+        )
+    return Finding(
+        "database", "ok", f"{memory.database.name} · {pages * size / 1e6:.1f} MB · schema {memory.schema}"
+    )
+
+
+def _integrity(memory: Memory) -> Finding:
+    with memory.database.read() as connection:
+        said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(5)")]
+    if said == ["ok"]:
+        return Finding("integrity", "ok", "SQLite's quick check found nothing")
+    return Finding(
+        "integrity", "broken", "; ".join(said), "restore a backup, or recover what is left: sqlite3 FILE .recover"
+    )
+
+
+def _full_text(memory: Memory) -> Finding:
+    from learngate.stores import StoreUnavailable, StoreUnusable
+
+    tables = ("learnings", "user_memories", "turns")
+    try:
+        with memory.database.write() as connection:
+            for name in tables:
+                connection.exec_driver_sql(f"INSERT INTO {name}_fts({name}_fts) VALUES ('integrity-check')")
+    except StoreUnavailable as error:
+        return Finding("search", "look", f"not looked at: {error}")
+    except StoreUnusable as error:
+        return Finding("search", "broken", f"the full-text index is damaged: {error}", "restore a backup")
+    return Finding("search", "ok", "full-text indexes are sound; FAISS is built in memory at the first search")
+
+
+def _rows(memory: Memory) -> Finding:
+    from sqlalchemy import func, select
+
+    from learngate.stores.tables import learnings, sessions, turns, user_memories
+
+    queries = {
+        "session": select(func.count()).select_from(sessions).where(sessions.c.deleted_at.is_(None)),
+        "turn": select(func.count()).select_from(turns),
+        "memory": select(func.count()).select_from(user_memories).where(user_memories.c.valid_to.is_(None)),
+        "user": select(func.count(func.distinct(user_memories.c.user_id))).where(
+            user_memories.c.valid_to.is_(None)
+        ),
+        "learning": select(func.count()).select_from(learnings).where(learnings.c.status == "active"),
+        "retired": select(func.count()).select_from(learnings).where(learnings.c.status == "retired"),
+    }
+    with memory.database.read() as connection:
+        n = {name: connection.scalar(query) or 0 for name, query in queries.items()}
+    return Finding(
+        "rows",
+        "ok",
+        f"{counted(n['session'], 'session')} · {counted(n['turn'], 'turn')}"
+        f" · {counted(n['memory'], 'memory', 'memories')} of {counted(n['user'], 'user')}"
+        f" · {counted(n['learning'], 'learning')}, {n['retired']:,} retired",
+    )
+
+
+def _waiting(memory: Memory, option: str) -> Iterator[Finding]:
+    from sqlalchemy import func, select
+
+    from learngate.stores.sessions import MAX_ATTEMPTS
+    from learngate.stores.tables import turns
+
+    waiting = memory.learnings.waiting()
+    if waiting:
+        where = ", ".join(f"{number} in {namespace}" for namespace, number in waiting.items())
+        first = suggested("review", "--namespace", next(iter(waiting)), db=option)
+        yield Finding(
+            "inbox", "look", f"{counted(sum(waiting.values()), 'proposal')} for a reviewer: {where}", first
+        )
+    else:
+        yield Finding("inbox", "ok", "no proposal waits")
+    given_up = turns.c.reflection_attempts >= MAX_ATTEMPTS
+    query = select(turns.c.reflection, given_up, func.count(), func.max(turns.c.reflection_error))
+    query = query.where(turns.c.reflection.in_(["pending", "failed"])).group_by(turns.c.reflection, given_up)
+    with memory.database.read() as connection:
+        rows = connection.execute(query).all()
+    if not rows:
+        yield Finding("reflection", "ok", "no turn waits for it")
+    for status, over, number, error in rows:
+        reason = f"; one because: {flat(error, 160)}" if error else ""
+        if over:
+            said = f"given up on {counted(number, 'turn')} after {MAX_ATTEMPTS} attempts{reason}"
+            yield Finding("reflection", "look", said, "their answers stand; mend the cause for the next ones")
+        else:
+            todo = suggested("reflect", db=option)
+            yield Finding("reflection", "look", f"{counted(number, 'turn')} {status}{reason}", todo)
+
+
+def _embedder(memory: Memory | None) -> Iterator[Finding]:
+    """Embed a word, and count the vectors that are there."""
+    from sqlalchemy import func, select
+
+    from learngate.stores import LearngateError
+    from learngate.stores.embedders import WordLlamaEmbeddings
+    from learngate.stores.embeddings import SOURCES
+    from learngate.stores.tables import embeddings
+
+    try:
+        length = len(WordLlamaEmbeddings().embed_query("learngate"))
+    except (ImportError, OSError, ValueError) as error:
+        yield Finding(
+            "embedder", "broken", f"WordLlama: {error}", "reinstall it: pip install --force-reinstall wordllama"
+        )
+        return
+    if memory is None:
+        yield Finding("embedder", "ok", f"WordLlama, {length} dimensions, local")
+        return
+    mine = embeddings.c.embedder == memory.vectors.name
+    try:
+        with memory.database.read() as connection:
+            made = connection.scalar(select(func.count()).select_from(embeddings).where(mine)) or 0
+            other = connection.scalar(select(func.count()).select_from(embeddings).where(~mine)) or 0
+            rows = sum(
+                connection.scalar(select(func.count()).select_from(source.table).where(source.active)) or 0
+                for source in SOURCES.values()
+            )
+    except LearngateError as error:
+        yield Finding("embedder", "broken", str(error))
+        return
+    more = f" · {other:,} of other embedders, not used" if other else ""
+    said = f"WordLlama, {length} dimensions, local · {counted(made, 'vector')} for {counted(rows, 'row')}{more}"
+    yield Finding("embedder", "ok", f"{said}; a missing one is made at the next search")
+
+
+def _model(named: str | None) -> Iterator[Finding]:
+    from learngate.graph.models import resolve_model
+    from learngate.graph.settings import GEMINI_KEYS, has_gemini_key
+    from learngate.stores import ConfigurationError
+
+    chosen, no_key = choose_model(named)
+    key = f"{GEMINI_KEYS[0]} is {'set' if has_gemini_key() else 'not set'}"
+    try:
+        resolve_model(chosen)
+    except ConfigurationError as error:
+        yield Finding("model", "broken", str(error))
+        return
+    if no_key:
+        said = f"the offline stand-in, because {key}"
+        yield Finding(
+            "model", "look", said, "set a key for Gemini, or name another model: --model, LEARNGATE_MODEL"
+        )
+    else:
+        yield Finding("model", "ok", f"{chosen}; it was not called · {key}")

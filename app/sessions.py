@@ -1,0 +1,180 @@
+"""`learngate sessions`: conversations, each seen only by whoever opened it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from learngate.app.lines import ask_line
+from learngate.app.opening import opened
+from learngate.app.options import Db, Json, Limit, User, Yes
+from learngate.app.screen import (
+    ACCENT,
+    counted,
+    flat,
+    indented,
+    moment,
+    note,
+    on_terminal,
+    plain,
+    say,
+    say_json,
+    table,
+    visible,
+)
+from learngate.app.status import REFUSED
+
+if TYPE_CHECKING:
+    from learngate.stores import Memory, Session, Turn
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Conversations: list, read, search and delete them. Without --user: those that nobody's name is on.",
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+
+
+@app.command("list")
+def list_(user: User = None, limit: Limit = 100, json: Json = False, db: Db = None) -> None:
+    """List a user's sessions, the latest first."""
+    with opened(db) as memory:
+        found = memory.sessions.list(user_id=_checked(user), limit=limit)
+    if json:
+        say_json(found)
+        return
+    _say_whose(user)
+    if not found:
+        say("no sessions")
+        return
+    rows = [(one.id, one.turns, moment(one.last_at or one.opened_at), one.title) for one in found]
+    table(("id", "turns", "last", "begins with"), rows)
+
+
+@app.command()
+def show(
+    session: Id,
+    user: User = None,
+    limit: Annotated[int, typer.Option("--turns", min=1, max=100_000, metavar="N", help="The last N.")] = 20,
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """Show the last turns of a session, back from its newest."""
+    with opened(db) as memory:
+        found = _own(memory, session, user)
+        turns = memory.sessions.window(session, turns=limit)
+    if json:
+        say_json(plain(found) | {"newest_turns": [_as_json(turn) for turn in turns]})
+        return
+    whose = f" · {found.user_id}" if found.user_id else ""
+    say(Text.assemble((flat(found.id), "bold"), f"{whose} · {counted(found.turns, 'turn')}"))
+    for turn in turns:
+        _say_turn(turn)
+    if len(turns) < found.turns:
+        note(f"\n{counted(found.turns - len(turns), 'turn')} more, earlier or on other branches: --turns N")
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", show_default=False)],
+    user: User = None,
+    limit: Limit = 10,
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """Search a user's past turns, by words, speakers and dates."""
+    with opened(db) as memory:
+        hits = memory.sessions.search(query, user_id=_checked(user), k=limit)
+    if json:
+        say_json([_as_json(hit.turn) | {"score": hit.score} for hit in hits])
+        return
+    _say_whose(user)
+    if not hits:
+        say("no turn has these words")
+        return
+    rows = [
+        (hit.turn.session_id, moment(hit.turn.happened_at), f"{hit.score:.1f}", hit.turn.question) for hit in hits
+    ]
+    table(("session", "when", "score", "message"), rows)
+
+
+@app.command()
+def delete(session: Id, user: User = None, yes: Yes = False, json: Json = False, db: Db = None) -> None:
+    """Delete a session: its turns, messages, quoted excerpts and checkpoints. What was learned from it stays."""
+    with opened(db) as memory:
+        found = _own(memory, session, user)
+        if not yes:
+            if json or not on_terminal():
+                raise typer.BadParameter("there is nobody to ask: add --yes", param_hint="delete")
+            answer = ask_line(f"delete {flat(session)} with its {counted(found.turns, 'turn')}? [y/N] ▸ ")
+            if answer.strip().casefold() not in {"y", "yes"}:
+                note("nothing was deleted")
+                raise typer.Exit(REFUSED)
+        gone = memory.sessions.delete(session, user_id=found.user_id)
+    if json:
+        say_json({"session": session, "deleted_turns": gone})
+    else:
+        say(f"deleted {flat(session)} · {counted(gone, 'turn')}")
+
+
+def _checked(user: str | None) -> str | None:
+    from learngate.stores.text import check_name
+
+    return None if user is None else check_name(user, what="--user")
+
+
+def _own(memory: Memory, session_id: str, user: str | None) -> Session:
+    """Return a session if it is the user's; somebody else's is not found, as if there were none.
+
+    Raises:
+        NotFound: it is not there, or not theirs.
+    """
+    from learngate.stores import NotFound
+    from learngate.stores.text import check_name
+
+    check_name(session_id, what="the session id")
+    try:
+        found = memory.sessions.show(session_id)
+    except NotFound:
+        found = None
+    if found is None or found.user_id != _checked(user):
+        whose = f"{user!r} has no session" if user is not None else "nobody's sessions have no"
+        hint = "" if user is not None else "; name its user with --user"
+        raise NotFound(f"{whose} {session_id!r}: see `learngate sessions list`{hint}")
+    return found
+
+
+def _say_whose(user: str | None) -> None:
+    if user is None:
+        note("sessions that were opened by nobody; --user NAME lists somebody's")
+
+
+def _say_turn(turn: Turn) -> None:
+    say()
+    head = Text.assemble((f"{turn.user_id or 'user'} ▸ ", ACCENT), (moment(turn.happened_at), "dim"))
+    if turn.status != "complete":
+        head.append(f" · {turn.status}", "dim")
+    say(head)
+    for message in turn.messages:
+        if message.text:
+            indented(visible(message.text), 2, style="dim" if message.type == "tool" else "")
+        for call in getattr(message, "tool_calls", ()):
+            note(f"    asks {call['name']} {flat(str(call['args']), 100)}")
+
+
+def _as_json(turn: Turn) -> dict[str, Any]:
+    found: dict[str, Any] = plain(
+        {name: getattr(turn, name) for name in ("session_id", "id", "parent", "user_id", "namespace", "status")}
+    )
+    return found | {
+        "happened_at": turn.happened_at.isoformat(),
+        "reflection": turn.reflection,
+        "usage": turn.usage,
+        "recalled": plain(turn.recalled),
+        "messages": [
+            {"role": message.type, "text": message.text, "tool_calls": getattr(message, "tool_calls", [])}
+            for message in turn.messages
+        ],
+    }
