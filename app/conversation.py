@@ -238,7 +238,8 @@ def _changes(before: dict[int, UserMemory], after: dict[int, UserMemory]) -> lis
         for i, memory in after.items()
         if i in before and before[i].revision != memory.revision
     ]
-    return [*added, *updated, *(MemoryChange("forgot", memory) for i, memory in before.items() if i not in after)]
+    gone = [MemoryChange("forgot", memory) for i, memory in before.items() if i not in after]
+    return sorted([*added, *updated, *gone], key=lambda change: change.memory.id)
 
 
 class _Threads(ThreadPoolExecutor):

@@ -217,10 +217,10 @@ def _answer(prompt: _Prompt) -> list[str]:
         ]
     if prompt.learnings:
         lines.append("Learned before, and approved by a reviewer:")
-        lines += [f"- {text} (learning {number})" for number, text in prompt.learnings]
+        lines += [f"- learning {number}, {text}" for number, text in prompt.learnings]
     if prompt.memories:
         lines.append("What you told me earlier:")
-        lines += [f"- {text} (memory {number})" for number, text in prompt.memories]
+        lines += [f"- memory {number}: {text}" for number, text in prompt.memories]
     if prompt.asked_before and _LEANING.search(prompt.question):
         lines.append(f"Before this you asked: “{_short(prompt.asked_before[-1])}”")
     return lines or [f"You asked: “{_short(prompt.question)}” Nothing I was given speaks to it."]
