@@ -128,7 +128,10 @@ def _wire(
 
     graph.add_edge(START, "begin_turn")
     graph.add_conditional_edges("begin_turn", routes.after_begin, [*routes.RECALL, END])
-    graph.add_edge(list(routes.RECALL), "respond")
+    for recalling in routes.RECALL:
+        # They end in one step, so `respond` runs once. A joined edge would wait for all three again where a
+        # fork edits one of them, and LangGraph's server does not say that `respond` is next.
+        graph.add_edge(recalling, "respond")
     if given:
         graph.add_node("tools", ToolNode(given, handle_tool_errors=True))
         graph.add_conditional_edges("respond", routes.after_respond, ["tools", "save_turn"])

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from learngate.stores.records import DecisionRecord
 
 
-class LearngateError(Exception):
-    """The root: catch this to catch everything that learngate raises on purpose."""
+class LearngateError(RuntimeError):
+    """The root: catch this to catch everything that learngate raises on purpose.
+
+    LangGraph's server passes the words of a few builtin errors on to the client, this one's among them, and
+    hides those of every other: so the root is a `RuntimeError`.
+    """
 
 
 class InvalidInput(LearngateError, ValueError):
