@@ -1,0 +1,535 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
+from sqlalchemy import text
+
+from learngate.stores import (
+    Excerpt,
+    InvalidInput,
+    Memory,
+    MemoryOperation,
+    NotAllowed,
+    NotFound,
+    Turn,
+    open_memory,
+)
+from learngate.stores.records import ROOT, Recalled
+from learngate.stores.sessions import MAX_ATTEMPTS
+from tests.stores.support import Hashed, draft, go, processes, together, turn
+
+UNKNOWN = "no such turn"
+NAMED = st.sampled_from(["s1", "s2"])
+USERS = st.sampled_from(["ana", "ben", None])
+# A number stands for one of the session's turns, whichever there are by then.
+HEADS = st.none() | st.just(ROOT) | st.just(UNKNOWN) | st.integers(0, 40) | st.integers(0, 40)
+
+
+class Conversations(RuleBasedStateMachine):
+    """Every operation, on the store and on plain dicts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = open_memory("sqlite://", embedder=Hashed())
+        self.store = self.memory.sessions
+        self.owners: dict[str, str | None] = {}
+        self.turns: dict[str, dict[str, Turn]] = {"s1": {}, "s2": {}}
+        self.newest = {"s1": ROOT, "s2": ROOT}
+        self.hidden: set[str] = set()
+        self.number = 0
+
+    def teardown(self) -> None:
+        self.memory.close()
+
+    def one(self, session: str, choice: str | int | None) -> str | None:
+        if not isinstance(choice, int):
+            return choice
+        ids = [*self.turns[session]]
+        return ids[choice % len(ids)] if ids else UNKNOWN
+
+    def path(self, session: str, head: str | None) -> list[str]:
+        """Return the completed turns from a head back to the root."""
+        at = self.newest[session] if head is None else head
+        found = []
+        while at in self.turns[session]:
+            if self.turns[session][at].status == "complete":
+                found.append(at)
+            at = self.turns[session][at].parent or ROOT
+        return found
+
+    @rule(session=NAMED, user=USERS)
+    def claim(self, session, user):
+        if self.owners.setdefault(session, user) != user:
+            with pytest.raises(NotAllowed):
+                self.store.claim(session, user)
+        else:
+            standing = self.store.claim(session, user)
+            assert (standing.owner, standing.newest) == (user, self.newest[session])
+
+    @rule(
+        session=NAMED,
+        user=USERS,
+        parent=HEADS,
+        again=st.none() | st.integers(0, 40),
+        status=st.sampled_from(["complete", "complete", "complete", "failed"]),
+    )
+    def append(self, session, user, parent, again, status):
+        self.number += 1
+        parent = self.one(session, parent)
+        name = f"t{self.number}" if again is None else self.one(session, again) or UNKNOWN
+        given = turn(session, f"word{self.number}", id=name, user_id=user, parent=parent, status=status)
+        if self.owners.get(session, user) != user:
+            with pytest.raises(NotAllowed):
+                self.store.append(given)
+        elif name in self.turns[session]:
+            assert self.store.append(given) == self.turns[session][name]
+        elif parent not in {None, ROOT, *self.turns[session]}:
+            with pytest.raises(NotFound):
+                self.store.append(given)
+        else:
+            self.record(given, self.store.append(given))
+
+    def record(self, given: Turn, recorded: Turn) -> None:
+        session = given.session_id
+        assert recorded.parent == (self.newest[session] if given.parent is None else given.parent)
+        assert recorded.question == given.question
+        assert recorded.messages[0].id == given.id
+        self.owners[session] = given.user_id
+        self.turns[session][given.id] = recorded
+        self.hidden.discard(session)
+        if given.status == "complete":
+            self.newest[session] = given.id
+
+    @rule(session=NAMED, head=HEADS, length=st.integers(0, 4))
+    def window(self, session, head, length):
+        head = self.one(session, head)
+        expected = [self.turns[session][name] for name in reversed(self.path(session, head)[:length])]
+        assert self.store.window(session, turns=length, head=head) == expected
+
+    @rule(session=NAMED, head=HEADS, message=HEADS, keep=st.integers(1, 4))
+    def place(self, session, head, message, keep):
+        head, message = self.one(session, head), self.one(session, message) or UNKNOWN
+        path = self.path(session, head)
+        placed = self.store.place(session, head=head, message_id=message, keep=keep)
+        assert placed.head == (path[0] if path else ROOT)
+        if message not in self.turns[session]:
+            assert placed.known == "new"
+        else:
+            assert placed.known == ("behind" if message in path else "elsewhere")
+        assert placed.kept == tuple(reversed(path[:keep]))
+
+    @rule(session=NAMED, name=HEADS)
+    def get(self, session, name):
+        name = self.one(session, name) or UNKNOWN
+        if name in self.turns[session]:
+            assert self.store.get(session, name) == self.turns[session][name]
+        else:
+            with pytest.raises(NotFound):
+                self.store.get(session, name)
+
+    @rule(number=st.integers(1, 60), user=USERS)
+    def search(self, number, user):
+        expected = {
+            (session, name)
+            for session, turns in self.turns.items()
+            for name, one in turns.items()
+            if one.question == f"word{number}" and one.status == "complete" and one.user_id == user
+        }
+        hits = self.store.search(f"word{number}", user_id=user)
+        assert {(hit.turn.session_id, hit.turn.id) for hit in hits} == expected
+
+    @rule(session=NAMED, user=USERS, sure=st.booleans())
+    def delete(self, session, user, sure):
+        if not sure:
+            return
+        if session not in self.owners or session in self.hidden or user not in {None, self.owners[session]}:
+            with pytest.raises(NotFound):
+                self.store.delete(session, user_id=user)
+            return
+        assert self.store.delete(session, user_id=user) == len(self.turns[session])
+        self.turns[session].clear()
+        self.newest[session] = ROOT
+        self.hidden.add(session)
+
+    @invariant()
+    def lists_are_each_users_own(self):
+        for user in ("ana", "ben", None):
+            expected = {
+                name: len(self.turns[name])
+                for name, owner in self.owners.items()
+                if owner == user and name not in self.hidden
+            }
+            assert {s.id: s.turns for s in self.store.list(user_id=user)} == expected
+
+
+TestConversations = Conversations.TestCase
+TestConversations.settings = settings(stateful_step_count=30)
+
+
+# -- recording ---------------------------------------------------------------------------------------------
+
+
+def test_a_turn_comes_back_whole(memory):
+    happened = datetime(2024, 3, 5, 9, 30, tzinfo=timezone(timedelta(hours=2)))
+    given = Turn(
+        "s",
+        (
+            HumanMessage("What does NVDA cost?", name="Ana", additional_kwargs={"source": b"\x00"}),
+            AIMessage("", tool_calls=[{"name": "quote", "args": {"symbol": "NVDA"}, "id": "c1"}]),
+            ToolMessage("901", tool_call_id="c1", artifact={"price": 901}),
+            AIMessage("901 dollars, \ud800 and a \x00.", id="a1"),
+        ),
+        id="q1",
+        user_id="ana",
+        namespace="acme/finance",
+        reflection="pending",
+        happened_at=happened,
+        checkpoint_id="c-1",
+        usage={"input_tokens": 5, "output_tokens": 2, "total_tokens": 7},
+        recalled=(Recalled("learning", 1, 2, 0.9, True), Recalled("memory", 3, 1, 0.5, False)),
+    )
+    recorded = memory.sessions.append(given)
+    assert recorded == memory.sessions.get("s", "q1")
+    assert recorded.messages[0].id == "q1"
+    assert recorded.messages[1:] == given.messages[1:]
+    assert recorded.messages[0].additional_kwargs == {"source": b"\x00"}
+    assert recorded.question == "What does NVDA cost?"
+    assert recorded.answer == "901 dollars, \ud800 and a \x00."
+    assert recorded.happened_at == happened
+    assert recorded.recorded_at is not None
+    assert recorded.parent == ROOT
+    for name in ("user_id", "namespace", "reflection", "checkpoint_id", "usage", "recalled", "status"):
+        assert getattr(recorded, name) == getattr(given, name)
+
+
+def test_a_turn_delivered_again_is_the_one_that_was_recorded(memory):
+    first = memory.sessions.append(turn("s", "Hello", "Hi", id="q1"))
+    second = memory.sessions.append(turn("s", "Next", "Yes", id="q2"))
+    again = memory.sessions.append(turn("s", "Something else", "Other words", id="q1", parent=UNKNOWN))
+    assert again == first
+    assert memory.sessions.window("s") == [first, second]
+    assert rows(memory, "messages") == 4
+
+
+def test_one_turn_delivered_by_many_threads_at_once_is_one_turn(memory):
+    recorded = together(*[lambda n=n: memory.sessions.append(turn("s", f"by {n}", id="q1")) for n in range(8)])
+    assert len({one.question for one in recorded}) == 1
+    assert len(memory.sessions.window("s")) == 1
+    assert rows(memory, "messages") == 2
+
+
+def test_the_same_id_in_two_sessions_is_two_turns(memory):
+    memory.sessions.append(turn("one", "Hello", id="q1"))
+    memory.sessions.append(turn("other", "Goodbye", id="q1"))
+    assert memory.sessions.get("one", "q1").question == "Hello"
+    assert memory.sessions.get("other", "q1").question == "Goodbye"
+
+
+def test_a_streamed_answer_is_recorded_and_found_as_a_message(memory):
+    recorded = memory.sessions.append(Turn("s", (HumanMessage("Name an animal"), AIMessageChunk("A zebra"))))
+    assert type(recorded.messages[1]) is AIMessage
+    assert recorded.answer == "A zebra"
+    assert [hit.turn.id for hit in memory.sessions.search("zebra", user_id=None)] == [recorded.id]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Turn("", (HumanMessage("x"),)),
+        Turn("s\n", (HumanMessage("x"),)),
+        Turn("s" * 201, (HumanMessage("x"),)),
+        Turn("s", (HumanMessage("x"),), id=""),
+        Turn("s", (HumanMessage("x"),), id="\ud800"),
+        Turn("s", (HumanMessage("x"),), user_id=""),
+        Turn("s", (HumanMessage("x"),), user_id="ana\x00"),
+        Turn("s", (HumanMessage("x"),), namespace="a//b"),
+        Turn("s", (HumanMessage("x"), AIMessage("y", id="\ud800"))),
+        Turn("s", ()),
+        Turn("s", (AIMessage("x"),)),
+        Turn("s", (ToolMessage("x", tool_call_id="c"), HumanMessage("x"))),
+    ],
+    ids=repr,
+)
+def test_a_turn_that_cannot_be_stored_is_refused_and_opens_nothing(memory, given):
+    with pytest.raises(InvalidInput):
+        memory.sessions.append(given)
+    assert rows(memory, "sessions") == rows(memory, "turns") == 0
+
+
+def test_a_turn_follows_one_of_its_own_session_or_none(memory):
+    with pytest.raises(NotFound, match="has no turn 'elsewhere' to follow"):
+        memory.sessions.append(turn("s", parent="elsewhere"))
+    assert memory.sessions.standing("s") is None
+
+
+# -- branches ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deep(memory):
+    for number in range(30):
+        memory.sessions.append(turn("s", f"question {number}", id=f"q{number}"))
+    memory.sessions.append(turn("s", "another way", id="fork", parent="q10"))
+    return memory.sessions
+
+
+def test_a_message_far_behind_the_kept_window_is_known(deep):
+    placed = deep.place("s", head="q29", message_id="q2", keep=3)
+    assert placed.known == "behind"
+    assert placed.kept == ("q27", "q28", "q29")
+    assert deep.place("s", head="fork", message_id="q10", keep=1).known == "behind"
+    assert deep.place("s", head="fork", message_id="q11", keep=3).known == "elsewhere"
+    assert deep.place("s", head="q5", message_id="q6", keep=3).known == "elsewhere"
+    assert deep.place("s", head=ROOT, message_id="q6", keep=3).known == "elsewhere"
+    assert deep.place("s", head="q5", message_id="q99", keep=3).known == "new"
+
+
+def test_a_window_is_the_end_of_its_own_branch(deep):
+    assert [t.id for t in deep.window("s", turns=3, head="fork")] == ["q9", "q10", "fork"]
+    assert [t.id for t in deep.window("s", turns=2, head="q29")] == ["q28", "q29"]
+    assert [t.id for t in deep.window("s", turns=1)] == ["fork"]
+    assert len(deep.window("s", turns=500, head="q29")) == 30
+
+
+def test_a_failed_turn_is_in_no_window_though_a_branch_leads_through_it(memory):
+    memory.sessions.append(turn("s", "first", id="q1"))
+    memory.sessions.append(turn("s", "broken", id="q2", status="failed"))
+    memory.sessions.append(turn("s", "third", id="q3", parent="q2"))
+    assert [t.id for t in memory.sessions.window("s", turns=2)] == ["q1", "q3"]
+    assert [t.id for t in memory.sessions.window("s", head="q2")] == ["q1"]
+    assert memory.sessions.place("s", head="q3", message_id="q2", keep=1).known == "elsewhere"
+
+
+def test_turns_are_given_in_the_order_that_is_asked_for(deep):
+    assert [t.id for t in deep.turns("s", ["q3", "q1", UNKNOWN, "q2"])] == ["q3", "q1", "q2"]
+    assert deep.turns("s", []) == []
+    assert deep.turns("other", ["q1"]) == []
+
+
+# -- whose it is -------------------------------------------------------------------------------------------
+
+
+def test_of_two_threads_that_open_a_session_one_owns_it(memory):
+    def claim(user: str) -> str | None:
+        return memory.sessions.claim("s", user).owner
+
+    results = together(lambda: claim("ana"), lambda: claim("ben"), lambda: claim("ana"), lambda: claim("ben"))
+    owner = memory.sessions.standing("s").owner
+    assert [r for r in results if not isinstance(r, NotAllowed)] == [owner, owner]
+
+
+def test_of_two_processes_that_open_a_session_one_owns_it(url):
+    open_memory(url).close()
+    script = """
+from langchain_core.messages import AIMessage, HumanMessage
+from learngate.stores import NotAllowed, Turn, open_memory
+with open_memory(sys.argv[1]) as memory:
+    memory.sessions.list(user_id=None)
+    ready()
+    try:
+        memory.sessions.append(Turn("s", (HumanMessage("Hi"), AIMessage("Hi")), user_id=sys.argv[2]))
+        print("mine")
+    except NotAllowed:
+        print("refused")
+"""
+    with processes(script, [url, "ana"], [url, "ben"]) as started:
+        said = dict(zip(["ana", "ben"], go(started), strict=True))
+    with open_memory(url) as memory:
+        owner = memory.sessions.standing("s").owner
+        assert said == {"ana": ["refused"], "ben": ["refused"], owner: ["mine"]}
+        assert [t.user_id for t in memory.sessions.window("s")] == [owner]
+
+
+@pytest.mark.parametrize("name", ["", " s", "s\n", "s" * 201, None, 5])
+def test_a_session_cannot_be_claimed_by_a_name_that_is_none(memory, name):
+    with pytest.raises(InvalidInput):
+        memory.sessions.claim(name, "ana")
+    if name is not None:
+        with pytest.raises(InvalidInput):
+            memory.sessions.claim("s", name)
+    assert rows(memory, "sessions") == 0
+
+
+# -- searching ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def past(memory):
+    when = datetime(2024, 3, 5, 12, tzinfo=UTC)
+    memory.sessions.append(turn("a", "Which fund is cheap?", "The index fund.", user_id="ana", happened_at=when))
+    said = (HumanMessage("我想比较基金费用", name="Melanie"), AIMessage("好的", name="Advisor"))
+    memory.sessions.append(Turn("a", said, user_id="ana", happened_at=when + timedelta(days=1)))
+    memory.sessions.append(turn("b", "Which fund is cheap?", "None.", user_id="ben", happened_at=when))
+    memory.sessions.append(turn("n", "Which fund is cheap?", "All.", happened_at=when))
+    return memory.sessions
+
+
+def answers(hits):
+    return [hit.turn.answer for hit in hits]
+
+
+def test_everybody_finds_their_own_turns_and_nobody_elses(past):
+    assert answers(past.search("fund", user_id="ana")) == ["The index fund."]
+    assert answers(past.search("fund", user_id="ben")) == ["None."]
+    assert answers(past.search("fund", user_id=None)) == ["All."]
+    assert past.search("fund", user_id="nobody") == []
+    assert past.search("fund", user_id="") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("what did Melanie say", "好的"),
+        ("advisor", "好的"),
+        ("2024-03-06", "好的"),
+        ("Wednesday", "好的"),
+        ("on Tuesday 5 March", "The index fund."),
+        ("费用", "好的"),
+        ("基金", "好的"),
+        ("index FUNDS!", "The index fund."),
+        ('"fund" AND (NEAR cheap*', "The index fund."),
+    ],
+)
+def test_words_speakers_and_dates_are_found_in_any_script(past, query, found):
+    assert answers(past.search(query, user_id="ana"))[0] == found
+
+
+def test_the_best_come_first_and_no_more_than_asked_for(memory):
+    for number in range(6):
+        memory.sessions.append(turn("s", " ".join(["fund"] * (number + 1) + ["other"] * 6), id=f"q{number}"))
+    hits = memory.sessions.search("fund", user_id=None, k=3)
+    assert [hit.turn.id for hit in hits] == ["q5", "q4", "q3"]
+    assert hits[0].score > hits[1].score > hits[2].score > 0
+
+
+@pytest.mark.parametrize("query", ["", " ", "x" * 10_001, "a\x00", "\ud800", None])
+def test_a_query_that_is_none_is_refused(past, query):
+    with pytest.raises(InvalidInput, match="the query"):
+        past.search(query, user_id="ana")
+
+
+def test_a_query_of_marks_alone_finds_nothing(past):
+    assert past.search("?!… ___ ☕", user_id="ana") == []
+
+
+# -- listing and deleting ----------------------------------------------------------------------------------
+
+
+def rows(memory: Memory, table: str, where: str = "1") -> int:
+    with memory.database.read() as connection:
+        return connection.scalar(text(f"SELECT count(*) FROM {table} WHERE {where}"))
+
+
+def test_sessions_are_listed_latest_first_with_their_first_words(memory):
+    when = datetime(2024, 3, 5, tzinfo=UTC)
+    memory.sessions.append(turn("old", "Which fund: this or that?", user_id="ana", happened_at=when))
+    memory.sessions.append(turn("new", "x" * 200, user_id="ana", happened_at=when + timedelta(days=2)))
+    memory.sessions.append(turn("old", "Later words", user_id="ana", happened_at=when + timedelta(days=1)))
+    memory.sessions.claim("empty", "ana")
+    listed = memory.sessions.list(user_id="ana")
+    assert [s.id for s in listed] == ["empty", "new", "old"]
+    assert [s.title for s in listed] == ["", "x" * 80, "Which fund: this or that?"]
+    assert (listed[2].turns, listed[2].last_at) == (2, when + timedelta(days=1))
+    assert [s.id for s in memory.sessions.list(user_id="ana", limit=1)] == ["empty"]
+    assert memory.sessions.show("old") == listed[2]
+
+
+def test_deleting_a_session_leaves_its_owner_and_nothing_else(memory):
+    for session in ("gone", "kept"):
+        source = memory.sessions.append(
+            turn(
+                session,
+                f"the secret of {session}",
+                id="q1",
+                user_id="ana",
+                reflection="pending",
+                recalled=(Recalled("learning", 1, 1, 0.9, True),),
+            )
+        )
+        memory.sessions.append(turn(session, "and more", user_id="ana"))
+        noted = [MemoryOperation("add", text=f"from {session}")]
+        memory.users.apply("ana", noted, source=(session, source.id), final=False)
+        memory.learnings.propose(
+            draft(f"insight of {session}", excerpts=(Excerpt("a secret", "ana", "ana", session, "q1"),)),
+            namespace="n",
+            source=(session, "q1"),
+        )
+        config = {"configurable": {"thread_id": session, "checkpoint_ns": ""}}
+        config = memory.checkpointer().put(config, {"v": 4, "id": "1", "channel_values": {}}, {}, {})
+        memory.checkpointer().put_writes(config, [("x", 1)], "task")
+    assert memory.sessions.delete("gone", user_id="ana") == 2
+
+    for table in ("turns", "excerpts", "sessions"):
+        column = "session_id" if table != "sessions" else "deleted_at IS NULL AND id"
+        assert rows(memory, table, f"{column} = 'gone'") == 0
+        assert rows(memory, table, f"{column} = 'kept'") > 0
+    for table in ("checkpoints", "writes"):
+        assert rows(memory, table, "thread_id = 'gone'") == 0
+        assert rows(memory, table, "thread_id = 'kept'") == 1
+    for table in ("messages", "effects", "recalls"):
+        assert rows(memory, table) == rows(memory, table, "turn_seq IN (SELECT seq FROM turns)") > 0
+    assert [hit.turn.session_id for hit in memory.sessions.search("secret", user_id="ana")] == ["kept"]
+    assert [s.id for s in memory.sessions.list(user_id="ana")] == ["kept"]
+    assert [t.session_id for t in memory.sessions.unreflected()] == ["kept"]
+    with pytest.raises(NotFound):
+        memory.sessions.show("gone")
+    # What the user said of themselves and what was proposed stay: they are not the conversation.
+    assert len(memory.users.list("ana")) == 2
+    assert len(memory.learnings.pending(namespace="n")) == 2
+
+    for stranger in ("ben", None):
+        with pytest.raises(NotAllowed):
+            memory.sessions.claim("gone", stranger)
+        with pytest.raises(NotAllowed):
+            memory.sessions.append(turn("gone", user_id=stranger))
+    again = memory.sessions.append(turn("gone", "a new start", id="q1", user_id="ana"))
+    assert again.parent == ROOT
+    assert [t.question for t in memory.sessions.window("gone")] == ["a new start"]
+    assert memory.sessions.delete("gone") == 1
+
+
+def test_only_the_owner_deletes_where_a_user_is_named(memory):
+    memory.sessions.append(turn("s", user_id="ana"))
+    with pytest.raises(NotFound, match="'ben' has no session 's'"):
+        memory.sessions.delete("s", user_id="ben")
+    with pytest.raises(NotFound, match="there is no session 'other'"):
+        memory.sessions.delete("other", user_id="ben")
+    assert len(memory.sessions.window("s")) == 1
+
+
+def test_a_deleted_session_that_failed_again_can_be_deleted_again(memory):
+    memory.sessions.append(turn("s"))
+    memory.sessions.delete("s")
+    memory.sessions.append(turn("s", status="failed"))
+    assert memory.sessions.show("s").turns == 1
+    assert memory.sessions.delete("s") == 1
+
+
+# -- reflection --------------------------------------------------------------------------------------------
+
+
+def test_turns_wait_for_their_reflection_until_it_is_done_or_has_failed_too_often(memory):
+    for name, reflection in (("off", "off"), ("one", "pending"), ("two", "pending"), ("broken", "pending")):
+        status = "failed" if name == "broken" else "complete"
+        memory.sessions.append(turn("s", id=name, reflection=reflection, status=status))
+
+    def waiting():
+        return [t.id for t in memory.sessions.unreflected()]
+
+    assert waiting() == ["one", "two"]
+    memory.sessions.mark_reflection("s", "one", "failed", error="garbage")
+    assert waiting() == ["two", "one"]
+    failed = memory.sessions.get("s", "one")
+    assert (failed.reflection, failed.error, failed.attempts) == ("failed", "garbage", 1)
+    memory.sessions.mark_reflection("s", "two", "done")
+    memory.sessions.mark_reflection("s", "two", "failed", error="too late")
+    assert memory.sessions.get("s", "two").reflection == "done"
+    assert waiting() == ["one"]
+    for _ in range(MAX_ATTEMPTS - 1):
+        assert waiting() == ["one"]
+        memory.sessions.mark_reflection("s", "one", "failed", error="garbage")
+    assert waiting() == []
+    assert memory.sessions.unreflected(limit=0) == []
