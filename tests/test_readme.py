@@ -25,9 +25,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(code):
+def run(code, name="README"):
     space = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec"), space)
+    exec(compile(code, name, "exec"), space)
     return space
 
 
@@ -58,11 +58,16 @@ def test_serving_it_pauses_and_resumes_and_refuses_strangers(here):
 
 
 def test_swapping_the_model_builds(here):
-    assert run(block("google_genai:gemini-3-flash-preview\")  #"))["graph"]
+    assert run(block('google_genai:gemini-3-flash-preview")  #'))["graph"]
 
 
 def test_the_example_test_passes(here):
     run(block("def test_the_next_user"))["test_the_next_user_gets_the_benefit"]()
+
+
+def test_the_guide_runs_from_top_to_bottom(here):
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    run("\n".join(re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)), "guide")
 
 
 def test_no_python_block_is_forgotten():
