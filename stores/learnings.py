@@ -117,13 +117,13 @@ class Learnings:
     def waiting(self) -> dict[str, int]:
         """Return how many proposals wait in each namespace."""
         query = (
-            select(_proposals.namespace, func.count())
+            select(_proposals.namespace, func.count().label("waiting"))
             .where(_proposals.status == "pending")
             .group_by(_proposals.namespace)
             .order_by(_proposals.namespace)
         )
         with self._db.read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row.namespace: row.waiting for row in connection.execute(query)}
 
     def proposal(self, proposal_id: int) -> Proposal:
         """Return one proposal, whatever its status.
