@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -79,7 +79,8 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """Stream a run asynchronously, once the caller has been let in; as `stream`."""
         admitted = await asyncio.to_thread(self._admit, input, config, context)
         # A consumer who stops listening stops the run now, not when the garbage is collected.
-        async with aclosing(super().astream(admitted, config, context=context, **options)) as parts:
+        parts = cast(AsyncGenerator[Any], super().astream(admitted, config, context=context, **options))
+        async with aclosing(parts):
             async for part in parts:
                 yield part
 

@@ -43,6 +43,8 @@ class Review(BaseModel):
             return value
         try:
             return _read_answer(value)
+        except RecursionError:
+            return {"type": "unclear", "message": f"it is nested too deeply: {HOW_TO_ANSWER}"}
         except (ValueError, TypeError) as problem:
             return {"type": "unclear", "message": f"{problem}: {HOW_TO_ANSWER}"}
 
@@ -115,7 +117,7 @@ def _read_answer(value: Any) -> dict[str, Any]:
 
 def _read_text(text: str) -> dict[str, Any]:
     word = text.strip().casefold()
-    if word.startswith(("{", "[")):
+    if word.startswith(("{", "[", '"')):
         return _read_answer(json.loads(text))
     kind = _WORDS.get(word)
     if kind is None:
@@ -134,7 +136,10 @@ def _read_decision(value: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "edit":
         edited = value.get("edited_action", value.get("editedAction", args))
         return {"type": "edit", "message": _text(message), **_edited(edited if edited is not None else value)}
-    return {"type": kind, "message": _text(message if message is not None else args)}
+    if message is None and not (kind == "approve" and isinstance(args, Mapping)):
+        # An approval's `args` are the proposal once more, as some UIs send it back.
+        message = args
+    return {"type": kind, "message": _text(message)}
 
 
 def _edited(value: Any) -> dict[str, str]:

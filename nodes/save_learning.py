@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.runtime import Runtime
-
-from learngate.nodes.context import Context, caller_of
 from learngate.nodes.review import HOW_TO_ANSWER, Review
 from learngate.nodes.state import ProposalState, State
 from learngate.stores.errors import AlreadyDecided, Conflict, InvalidInput, NotFound
 from learngate.stores.learnings import Learnings
 
-ANONYMOUS = "anonymous"
 
-
-def save_learning(
-    state: State, config: RunnableConfig, runtime: Runtime[Context], *, learnings: Learnings
-) -> dict[str, Any]:
+def save_learning(state: State, *, learnings: Learnings) -> dict[str, Any]:
     """Take the reviewer's decision, or find the one that was taken in the inbox meanwhile.
 
-    The reviewer is the server's authenticated user, else `Context.reviewer`, else the session's own user;
-    never a name from the answer. An answer that cannot take effect is asked for again, with the reason.
+    An answer that cannot take effect is asked for again, with the reason.
     """
-    proposal = state["proposal"]
+    proposal, answered = state["proposal"], state["review"]
     assert proposal is not None
-    review = Review.model_validate(state["review"])
+    assert answered is not None
+    review = Review.model_validate(answered)
     if review.type in {"approve", "edit", "reject"}:
-        caller = caller_of(config, runtime.context)
-        reviewer = caller.reviewer or state["turn"]["user_id"] or ANONYMOUS
         try:
-            learnings.decide(proposal["id"], review.decision(), reviewer=reviewer)
+            learnings.decide(proposal["id"], review.decision(), reviewer=answered["reviewer"])
         except AlreadyDecided:
             pass  # in the inbox, or by a racing resume: what was decided first stands, and is reported below
         except (InvalidInput, Conflict) as problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage
 from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import RunnableConfig
 
@@ -34,9 +34,11 @@ def save_turn(
         )
     )
     update: dict[str, Any] = {"head": recorded.id, "outcome": _noted(state, proposer)}
-    if len(recorded.messages) != len(mine) or recorded.answer != mine[-1].text:
+    stored = [message.id for message in recorded.messages]
+    if stored != [message.id for message in mine]:
         # The same turn was delivered twice at once and the other run was first: its answer stands.
-        update["messages"] = list(recorded.messages)
+        gone = [RemoveMessage(id=str(message.id)) for message in mine if message.id not in stored]
+        update["messages"] = [*gone, *recorded.messages]
     return update
 
 
