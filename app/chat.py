@@ -13,8 +13,8 @@ from rich.text import Text
 
 from learngate.app.cards import as_json, ask_decision, proposal_card, verdict
 from learngate.app.lines import ask_line, piped_lines
-from learngate.app.opening import choose_model, db_option, model_words, opened, person, suggested
-from learngate.app.options import Db, Json, Model, Namespace, Reviewer, Session, User
+from learngate.app.opening import chat_again, choose_model, db_option, opened, person, suggested
+from learngate.app.options import DEFAULT, Db, Json, Model, Namespace, Reviewer, Session, User
 from learngate.app.screen import (
     ACCENT,
     busy,
@@ -44,7 +44,7 @@ def chat(
     ] = None,
     user: User = None,
     session: Session = None,
-    namespace: Namespace = "default",
+    namespace: Namespace = DEFAULT,
     model: Model = None,
     reviewer: Reviewer = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show each row that was recalled, and why.")] = False,
@@ -78,7 +78,7 @@ def chat(
                 db=db_option(ctx),
             )
             if not json:
-                talk.header(model_words(chosen, no_key=no_key), continued=session is not None)
+                talk.header(chosen, no_key=no_key, continued=session is not None)
             status = talk.once(message) if message is not None else talk.loop()
         finally:
             conversation.close()
@@ -126,17 +126,15 @@ class Chat:
         elif sys.stdout.isatty():
             self._view = OnTerminal(self._indent, explain=explain)
 
-    def header(self, model: str, *, continued: bool) -> None:
+    def header(self, model: str, *, no_key: bool, continued: bool) -> None:
         """Say what answers, from which memory, and whose session this is."""
         conversation = self._conversation
         learned = counted(self._memory.learnings.count(namespace=self._namespace), "learning")
-        note(
-            Text.assemble(
-                ("learngate", f"bold {ACCENT}"),
-                f" · {flat(model)} · {flat(self._memory.database.name)} · {learned}",
-            ),
-            style="",
-        )
+        answers = "offline stand-in" if model == "offline" else flat(model)
+        about = f" · {answers} · {flat(self._memory.database.name)} · {learned}"
+        note(Text.assemble(("learngate", f"bold {ACCENT}"), about), style="")
+        if no_key:
+            note("no key is set: GOOGLE_API_KEY, or --model, chooses a real model")
         whose = conversation.user_id or "nobody: nothing is remembered about a user (--user NAME)"
         note(f"session {conversation.session_id}{self._age() if continued else ''} · {whose}")
         if continued:
@@ -325,8 +323,8 @@ class Chat:
     def _goodbye(self) -> None:
         note("")
         if self._turns:
-            user = ("--user", self._conversation.user_id) if self._conversation.user_id else ()
-            again = suggested("chat", "--session", self._conversation.session_id, *user, db=self._db)
+            whose = self._conversation.user_id
+            again = chat_again(self._conversation.session_id, whose, self._namespace, db=self._db)
             note(f"go on with {again}")
 
 

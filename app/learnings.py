@@ -9,7 +9,7 @@ import typer
 
 from learngate.app.lines import ask_line, given_text
 from learngate.app.opening import db_option, opened, person, suggested
-from learngate.app.options import LARGEST, Db, Json, Limit, Namespace, Note, Reviewer, Row, User
+from learngate.app.options import DEFAULT, LARGEST, Db, Json, Limit, Namespace, Note, Reviewer, Row, User
 from learngate.app.screen import busy, counted, fields, moment, note, on_terminal, say, say_json, table
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ AppliesWhen = Annotated[
 def list_(
     ctx: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Retired ones, too.")] = False,
-    namespace: Namespace = "default",
+    namespace: Namespace = DEFAULT,
     limit: Limit = 1000,
     json: Json = False,
     db: Db = None,
@@ -69,7 +69,7 @@ def show(ctx: typer.Context, learning: Row, json: Json = False, db: Db = None) -
 @app.command()
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", show_default=False)],
-    namespace: Namespace = "default",
+    namespace: Namespace = DEFAULT,
     limit: Limit = 5,
     json: Json = False,
     db: Db = None,
@@ -87,7 +87,7 @@ def search(
         (hit.learning.id, f"{hit.score:.2f}", hit.why, f"{hit.dense:.2f}", f"{hit.lexical:.2f}", hit.learning.title)
         for hit in hits
     ]
-    table(("id", "score", "why", "cosine", "bm25", "title"), rows)
+    table(("id", "score", "why", "cosine", "bm25", "title"), rows, cut=("title",))
 
 
 @app.command()
@@ -95,7 +95,7 @@ def add(
     title: Title = None,
     insight: Insight = None,
     applies_when: AppliesWhen = None,
-    namespace: Namespace = "default",
+    namespace: Namespace = DEFAULT,
     reviewer: Reviewer = None,
     user: User = None,
     json: Json = False,
@@ -209,7 +209,7 @@ def _table(found: Sequence[Learning], *, namespace: str, everything: bool) -> No
         + ([one.status] if everything else [])
         for one in found
     ]
-    table(columns, rows)
+    table(columns, rows, cut=("title", "insight"))
 
 
 def _traced(found: Learning, versions: Sequence[Revision], proposal: Proposal) -> Iterator[tuple[str, str]]:
@@ -257,4 +257,4 @@ def _changed(made: Learning, change: str, *, json: bool) -> None:
 
 
 def _named(namespace: str) -> tuple[str, ...]:
-    return () if namespace == "default" else ("--namespace", namespace)
+    return () if namespace == DEFAULT else ("--namespace", namespace)

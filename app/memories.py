@@ -26,7 +26,7 @@ def list_(user: RequiredUser, limit: Limit = 1000, json: Json = False, db: Db = 
         say(f"nothing is remembered about {user}")
         return
     rows = [(one.id, one.text, "pinned" if one.pinned else "", moment(one.updated_at)) for one in found]
-    table(("id", "memory", "", "changed"), rows, wraps=("memory",))
+    table(("id", "memory", "", "changed"), rows, wrap=("memory",))
 
 
 @app.command()

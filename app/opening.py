@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import typer
 
+from learngate.app.options import DEFAULT
 from learngate.app.screen import busy
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ def db_option(ctx: typer.Context) -> str:
 def suggested(*words: str, db: str) -> str:
     """Return a command that a person may copy; `db` is what `db_option` gave."""
     return f"`learngate {shlex.join(words)}{db}`"
+
+
+def chat_again(session_id: str, user_id: str | None, namespace: str, *, db: str) -> str:
+    """Return the command that goes on with a session."""
+    user = ("--user", user_id) if user_id else ()
+    serving = ("--namespace", namespace) if namespace != DEFAULT else ()
+    return suggested("chat", "--session", session_id, *user, *serving, db=db)
 
 
 def choose_model(named: str | None) -> tuple[str, bool]:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+DEFAULT = "default"
+"""The namespace where none is named."""
 LARGEST = 2**63 - 1
 """The largest number that SQLite takes for a row."""
 

@@ -8,8 +8,8 @@ import typer
 from rich.text import Text
 
 from learngate.app.cards import CHOICES, as_json, ask_decision, card_lines, proposal_card, verdict
-from learngate.app.opening import db_option, opened, person, suggested
-from learngate.app.options import LARGEST, Db, Json, Namespace, Note, Reviewer, User
+from learngate.app.opening import chat_again, db_option, opened, person, suggested
+from learngate.app.options import DEFAULT, LARGEST, Db, Json, Namespace, Note, Reviewer, User
 from learngate.app.screen import (
     ACCENT,
     complain,
@@ -46,7 +46,7 @@ def review(
     ] = None,
     remark: Note = None,
     only_list: Annotated[bool, typer.Option("--list", help="List what waits; decide nothing.")] = False,
-    namespace: Namespace = "default",
+    namespace: Namespace = DEFAULT,
     reviewer: Reviewer = None,
     user: User = None,
     json: Json = False,
@@ -99,6 +99,7 @@ class Inbox:
 
     def __init__(self, memory: Memory, *, namespace: str, reviewer: str, db: str) -> None:
         self._memory, self._namespace, self._reviewer, self._db = memory, namespace, reviewer, db
+        self._decided: dict[str, Proposal] = {}
 
     def show(self, *, json: bool) -> int:
         """List what waits."""
@@ -110,7 +111,7 @@ class Inbox:
             self._nothing()
             return DONE
         rows = [(one.id, one.title, one.insight, one.proposer, moment(one.created_at)) for one in waiting]
-        table(("id", "title", "insight", "proposer", "since"), rows)
+        table(("id", "title", "insight", "proposer", "since"), rows, cut=("title", "insight"))
         first = suggested("review", str(waiting[0].id), "--approve", db=self._db)
         note(f"decide one with {first}, or --reject NOTE, or --edit")
         return DONE
@@ -129,6 +130,7 @@ class Inbox:
                 note("")
                 left += len(waiting) - number + 1
                 break
+        self._go_on()
         if left:
             note(f"{counted(left, 'proposal')} of {self._namespace} still {'wait' if left > 1 else 'waits'}")
         return DONE
@@ -144,6 +146,7 @@ class Inbox:
                 self._ask(proposal, "")
             except (EOFError, KeyboardInterrupt):
                 note("left for later")
+            self._go_on()
         elif asks:
             target = console()
             target.print(proposal_card(self._memory, proposal, target, choices=""))
@@ -161,7 +164,8 @@ class Inbox:
             say_json(as_json(self._memory, self._memory.learnings.proposal(number)) | {"decision": taken})
             return DONE
         say(verdict(taken))
-        self._lets_go_on(self._memory.learnings.proposal(number))
+        self._note_decided(self._memory.learnings.proposal(number))
+        self._go_on()
         return DONE
 
     def _ask(self, proposal: Proposal, place: str) -> bool:
@@ -185,14 +189,18 @@ class Inbox:
                 complain(str(problem))
                 continue
             note(Text(f"  {verdict(self._memory.learnings.decision(proposal.id))}", style=ACCENT), style="")
-            self._lets_go_on(proposal)
+            self._note_decided(proposal)
             return True
 
-    def _lets_go_on(self, proposal: Proposal) -> None:
+    def _note_decided(self, proposal: Proposal) -> None:
         if proposal.session_id is not None:
-            user = ("--user", proposal.user_id) if proposal.user_id else ()
-            again = suggested("chat", "--session", proposal.session_id, *user, db=self._db)
-            note(f"  if its session waits at the gate, {again} goes on")
+            self._decided[proposal.session_id] = proposal
+
+    def _go_on(self) -> None:
+        """Say how the sessions go on that may wait at the gate for what was decided here."""
+        for session_id, proposal in self._decided.items():
+            again = chat_again(session_id, proposal.user_id, proposal.namespace, db=self._db)
+            note(f"if session {session_id} waits at the gate, it goes on with {again}")
 
     def _nothing(self) -> None:
         elsewhere = self._memory.learnings.waiting()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -102,39 +102,49 @@ def busy(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda news: status.update(Text(news, style="dim"))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, wraps: Sequence[str] = ()) -> None:
-    """Print rows below each other: cut to the terminal's width, but for the columns in `wraps`; whole in a pipe.
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, cut: Sequence[str] = (), wrap: Sequence[str] = ()
+) -> None:
+    """Print rows below each other; in a pipe whole, on a terminal with some columns made to fit.
 
-    A column whose cells are all numbers is set to the right.
+    Those in `cut` end with an ellipsis where there is no room, those in `wrap` go on below. A column of
+    numbers is set to the right.
     """
-    cells = [[flat(str(cell), 10_000) for cell in row] for row in rows]
     target = console()
-    numbers = [all(isinstance(row[i], int) for row in rows) for i in range(len(columns))]
-    if not sys.stdout.isatty():
-        _columns([list(columns), *cells], numbers)
-        return
-    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for i, name in enumerate(columns):
-        folds = name in wraps
-        shown.add_column(
-            name,
-            justify="right" if numbers[i] else "left",
-            no_wrap=not folds,
-            overflow="fold" if folds else "ellipsis",
-        )
-    for row in cells:
-        shown.add_row(*(Text(cell) for cell in row))
-    target.print(shown)
-
-
-def _columns(rows: list[list[str]], numbers: Sequence[bool]) -> None:
-    widths = [max(cell_len(row[i]) for row in rows) for i in range(len(numbers))]
-    for row in rows:
-        padded = [
-            " " * (widths[i] - cell_len(cell)) + cell if numbers[i] else cell + " " * (widths[i] - cell_len(cell))
-            for i, cell in enumerate(row)
+    cells = [list(columns), *([flat(str(cell), 10_000) for cell in row] for row in rows)]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(columns))]
+    if sys.stdout.isatty():
+        flexible = [i for i, name in enumerate(columns) if name in cut or name in wrap]
+        _fit(widths, flexible, target.width)
+    right = [all(isinstance(row[i], int) for row in rows) for i in range(len(columns))]
+    for number, row in enumerate(cells):
+        parts = [
+            _lines(cell, widths[i], target, wraps=columns[i] in wrap, right=right[i]) for i, cell in enumerate(row)
         ]
-        say("  ".join(padded).rstrip())
+        for line in range(max(len(part) for part in parts)):
+            padded = (part[line] if line < len(part) else " " * widths[i] for i, part in enumerate(parts))
+            shown = Text("  ".join(padded).rstrip(), style="" if number else "dim")
+            target.print(shown, soft_wrap=True)
+
+
+def _fit(widths: list[int], flexible: Sequence[int], room: int) -> None:
+    """Narrow the flexible columns until a row fits, the widest first, and none below ten."""
+    over = sum(widths) + 2 * (len(widths) - 1) - room
+    while over > 0 and flexible:
+        widest = max(flexible, key=lambda i: widths[i])
+        if widths[widest] <= 10:
+            return
+        widths[widest] -= 1
+        over -= 1
+
+
+def _lines(cell: str, size: int, target: Console, *, wraps: bool, right: bool) -> list[str]:
+    text = Text(cell)
+    if wraps and cell_len(cell) > size:
+        return [set_cell_size(line.plain, size) for line in text.wrap(target, size)]
+    text.truncate(size, overflow="ellipsis")
+    padding = " " * (size - text.cell_len)
+    return [padding + text.plain if right else text.plain + padding]
 
 
 def fields(pairs: Sequence[tuple[str, str]], *, indent: int = 0) -> None:

@@ -50,7 +50,7 @@ def list_(user: User = None, limit: Limit = 100, json: Json = False, db: Db = No
         say("no sessions")
         return
     rows = [(one.id, one.turns, moment(one.last_at or one.opened_at), one.title) for one in found]
-    table(("id", "turns", "last", "begins with"), rows)
+    table(("id", "turns", "last", "begins with"), rows, cut=("begins with",))
 
 
 @app.command()
@@ -97,7 +97,7 @@ def search(
     rows = [
         (hit.turn.session_id, moment(hit.turn.happened_at), f"{hit.score:.1f}", hit.turn.question) for hit in hits
     ]
-    table(("session", "when", "score", "message"), rows)
+    table(("session", "when", "score", "message"), rows, cut=("message",))
 
 
 @app.command()
@@ -153,15 +153,13 @@ def _say_whose(user: str | None) -> None:
 
 def _say_turn(turn: Turn) -> None:
     say()
-    head = Text.assemble((f"{turn.user_id or 'user'} ▸ ", ACCENT), (moment(turn.happened_at), "dim"))
-    if turn.status != "complete":
-        head.append(f" · {turn.status}", "dim")
-    say(head)
-    for message in turn.messages:
+    note(moment(turn.happened_at) + ("" if turn.status == "complete" else f" · {turn.status}"))
+    say(Text.assemble((f"{turn.user_id or ''} ▸ ".lstrip(), ACCENT), visible(turn.question)))
+    for message in turn.messages[1:]:
         if message.text:
-            indented(visible(message.text), 2, style="dim" if message.type == "tool" else "")
+            indented(visible(message.text), 4, style="dim" if message.type == "tool" else "")
         for call in getattr(message, "tool_calls", ()):
-            note(f"    asks {call['name']} {flat(str(call['args']), 100)}")
+            indented(f"asks {call['name']} {flat(str(call['args']), 100)}", 4, style="dim")
 
 
 def _as_json(turn: Turn) -> dict[str, Any]:

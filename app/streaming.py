@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.status import Status
-from rich.table import Table
 from rich.text import Text
 
 from learngate.app.screen import ACCENT, console, counted, flat, note, visible, width
@@ -201,25 +200,26 @@ def recall_words(recall: Mapping[str, Any]) -> str:
 def explain_rows(recall: Mapping[str, Any], indent: int) -> None:
     """Show each recalled row: what it is, its score, why it was found, and its text."""
     items = [item for kind in ("history", "memories", "learnings") for item in recall.get(kind, [])]
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for _ in range(4):
-        grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
-    for item in items:
-        number = str(item["id"])
-        title = f"{item['title']}: " if item.get("title") else ""
-        grid.add_row(
-            Text(" " * indent + item["kind"]),
-            Text(flat(number[:8] if item["kind"] == "turn" else number)),
-            Text(f"{item['score']:.2f}" if "score" in item else ""),
-            Text(_why(item)),
-            Text(flat(f"{title}{item['text']}")),
+    rows = [
+        (
+            f"{item['kind']} {flat(str(item['id']))[:8]}",
+            f"{item['score']:.2f}" if "score" in item else "",
+            _why(item),
+            f"{item['title']}: {item['text']}" if item.get("title") else item["text"],
         )
-    if items:
-        console(stderr=not sys.stdout.isatty()).print(grid, style="dim")
+        for item in items
+    ]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    target = console(stderr=not sys.stdout.isatty())
+    for row in rows:
+        cells = "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=False) if size)
+        line = Text(f"{' ' * indent}{cells}  {flat(row[3])}", style="dim")
+        if target.is_terminal:
+            line.truncate(width(target), overflow="ellipsis")
+        target.print(line, soft_wrap=True)
 
 
 def _why(item: Mapping[str, Any]) -> str:
     if not item["shown"]:
         return "cut"
-    return str(item.get("why") or {"turn": "recent", "memory": "theirs"}.get(item["kind"], ""))
+    return str(item.get("why") or {"turn": "recent", "memory": "fits"}.get(item["kind"], ""))
