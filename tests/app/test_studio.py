@@ -239,6 +239,19 @@ def test_a_turn_streams_its_answer_and_nothing_else_up_to_the_gate(server: Serve
     assert [memory.text for memory in server.memory.users.list("ana")] == ["The user's risk tolerance is moderate."]
 
 
+@needs_server
+def test_the_event_stream_shows_the_answer_only_and_responds_to_the_gate(server: Server) -> None:
+    thread = server.thread()
+    with server.client.threads.stream(thread, assistant_id="agent") as stream:
+        stream.run.start(input=say(f"{RULE} {FACT}"), config={"configurable": who("eventful")})
+        said = [str(message.text) for message in stream.messages]
+        assert stream.interrupted
+        stream.run.respond("approve")
+        assert stream.output["proposal"]["decided_by"] == "eventful"
+    (turn,) = server.memory.sessions.window(thread)
+    assert said == [turn.answer]
+
+
 BETTER = "When comparing ETFs, check expense ratio, tracking error and size."
 EDIT = {"title": "Comparing ETFs", "insight": BETTER}
 ANSWERS: dict[str, tuple[Any, str | None]] = {
