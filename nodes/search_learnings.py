@@ -10,9 +10,11 @@ from learngate.stores.learnings import Learnings
 
 def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int) -> dict[str, Any]:
     """Find up to `k` learnings that the namespace reads, within a budget of tokens; below the floor: none."""
-    room = budget * 4
+    query, room = turn_messages(state)[0].text, budget * 4
     found: list[RecalledItem] = []
-    for hit in learnings.search(turn_messages(state)[0].text, namespace=state["turn"]["namespace"], k=k):
+    # A picture without a word finds nothing.
+    hits = learnings.search(query, namespace=state["turn"]["namespace"], k=k) if query.strip() else []
+    for hit in hits:
         size = len(hit.learning.title) + len(hit.learning.insight)
         shown = size <= room
         room -= size if shown else 0
