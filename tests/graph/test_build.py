@@ -1,0 +1,132 @@
+"""What can never work is refused when the graph is built, with a line that says how to mend it."""
+
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+import learngate.graph
+from learngate.graph import Budgets, build_graph
+from learngate.graph.scripted import ScriptedChat
+from learngate.stores import ConfigurationError, Memory
+from tests.graph.support import ANA, price, say, spoken, thread
+
+PICTURE = {
+    "begin_turn",
+    "load_history",
+    "recall_user_memory",
+    "search_learnings",
+    "respond",
+    "save_turn",
+    "reflect",
+    "remember_user",
+    "propose_learning",
+    "review_learning",
+    "save_learning",
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reflection": "sometimes"}, '"inline", "background" or "off"'),
+        ({"reflection": None}, '"inline", "background" or "off"'),
+        ({"checkpointer": False}, "pause=False"),
+        ({"budgets": Budgets(history_turns=-1)}, "cannot be negative"),
+        ({"budgets": Budgets(tool_rounds=-1)}, "cannot be negative"),
+        ({"budgets": Budgets(learnings=-1)}, "cannot be negative"),
+        ({"budgets": Budgets(kept_turns=0)}, "at least one turn"),
+        ({"model": None}, "is no model"),
+        ({"model": "google_genai:gemini-3-flash-preview"}, "GOOGLE_API_KEY"),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_refused(memory: Memory, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        build_graph(memory, **{"model": ScriptedChat(), **options})
+
+
+def drawn(graph: Any) -> set[str]:
+    return {name for name in graph.get_graph().nodes if not name.startswith("__")}
+
+
+def test_the_drawing_is_the_picture(memory: Memory) -> None:
+    assert drawn(build_graph(memory, model=ScriptedChat())) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "less"),
+    [
+        ({"tools": [price]}, {"tools"}, set()),
+        ({"memory_tools": True}, {"tools"}, set()),
+        ({"pause": False}, set(), {"review_learning", "save_learning"}),
+        ({"reflection": "background"}, set(), {"reflect"}),
+        ({"reflection": "off"}, set(), {"reflect"}),
+    ],
+    ids=repr,
+)
+def test_options_change_the_picture(
+    memory: Memory, options: dict[str, Any], more: set[str], less: set[str]
+) -> None:
+    plain = PICTURE
+    assert drawn(build_graph(memory, model=ScriptedChat(), **options)) == (plain | more) - less
+
+
+def test_the_memorys_own_checkpointer_is_used_unless_another_is_given(memory: Memory) -> None:
+    assert build_graph(memory, model=ScriptedChat()).checkpointer is memory.checkpointer()
+    saver = InMemorySaver()
+    assert build_graph(memory, model=ScriptedChat(), checkpointer=saver).checkpointer is saver
+    assert build_graph(memory, model=ScriptedChat(), checkpointer=None).checkpointer is None
+    assert build_graph(memory, model=ScriptedChat(), checkpointer=False, pause=False).checkpointer is False
+
+
+def test_without_any_checkpoint_by_choice_it_answers(memory: Memory) -> None:
+    graph = build_graph(memory, model=ScriptedChat(), checkpointer=False, pause=False)
+    assert graph.invoke(say("Hello"), thread("s"), context=ANA)["messages"][-1].text == "ok"
+
+
+def test_a_copy_keeps_the_door_and_its_memory(memory: Memory) -> None:
+    graph = build_graph(memory, model=ScriptedChat(), name="mine")
+    copied = graph.with_config(tags=["x"])
+    assert type(copied) is type(graph)
+    assert copied.memory is memory
+    assert (copied.name, copied.config["tags"]) == ("mine", ["x"])
+    assert copied.checkpointer is graph.checkpointer
+
+
+def test_instructions_go_first_and_alone_into_the_systems_voice(memory: Memory) -> None:
+    memory.users.remember("ana", "Ana wants low costs.")
+    model = ScriptedChat()
+    build_graph(memory, model=model, instructions="  You are terse.  ").invoke(say("Hi"), thread("s"), context=ANA)
+    system = [message for message in model.prompts[-1] if message.type == "system"]
+    assert len(system) == 1
+    assert system[0].text.startswith("You are terse.\n")
+    assert "low costs" not in spoken(system)
+
+
+def test_budgets_bound_what_is_recalled(memory: Memory) -> None:
+    for n in range(30):
+        memory.users.remember("ana", f"Ana's note number {n} says that she likes the fund of week {n}.")
+    model = ScriptedChat(answers=["x" * 400])
+    budgets = Budgets(history_turns=2, history_tokens=50, memory_tokens=50, learnings=0, kept_turns=3)
+    graph = build_graph(memory, model=model, reflection="off", budgets=budgets)
+    for n in range(6):
+        result = graph.invoke(say(f"Which fund did I like in week {n}?"), thread("s"), context=ANA)
+    assert sum(len(item["text"]) for item in result["recall"]["memories"]) <= 200
+    assert any(not item["shown"] for item in result["recall"]["memories"])
+    assert len(result["recall"]["history"]) == 2
+    assert len(spoken(model.prompts[-1][1:])) < 1_000
+    assert len(result["messages"]) <= 8
+
+
+def test_the_room_offers_what_it_says() -> None:
+    assert learngate.graph.__all__ == [
+        "Budgets",
+        "Context",
+        "ReflectionReport",
+        "aresume_decided",
+        "build_graph",
+        "reflect_pending",
+        "resume_decided",
+    ]
+    assert all(hasattr(learngate.graph, name) for name in learngate.graph.__all__)
