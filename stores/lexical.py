@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table, text
 
 from learngate.stores.text import clean, words
 
+_WORD = re.compile(r"\w+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+")
 
 STOP_WORDS = frozenset(
@@ -34,19 +35,29 @@ def scope_token(kind: str, scope: str) -> str:
 def search_body(*texts: str) -> str:
     """Return what the index reads of a row.
 
-    A run of Chinese, Japanese or Korean is one word to the tokenizer, so its pairs of characters are added.
+    What the tokenizer does not do is added: a word as a query folds it (ß, full-width letters, fractions),
+    and the pairs of characters of Chinese, Japanese and Korean, a run of which is one word to it.
     """
     body = clean("\n".join(t for t in texts if t))
-    pairs = [run[i : i + 2] for run in _CJK.findall(body) for i in range(len(run) - 1)]
-    return f"{body}\n{' '.join(pairs)}" if pairs else body
+    added = [word for raw in _WORD.findall(body) for word in _forms(raw)]
+    return f"{body}\n{' '.join(added)}" if added else body
+
+
+def _forms(raw: str) -> list[str]:
+    folded, lower = words(raw), raw.lower()
+    same = folded == [lower] and len(lower) == len(raw)
+    return ([] if same else folded) + _pairs(folded)
+
+
+def _pairs(folded: Iterable[str]) -> list[str]:
+    return [run[i : i + 2] for word in folded for run in _CJK.findall(word) for i in range(len(run) - 1)]
 
 
 def content_words(query: str) -> list[str]:
     """Return a query's distinct words without stop words; with them where nothing else is left."""
     distinct = list(dict.fromkeys(words(clean(query))))
     content = [word for word in distinct if word not in STOP_WORDS] or distinct
-    pairs = [run[i : i + 2] for word in content for run in _CJK.findall(word) for i in range(len(run) - 1)]
-    return content[:64] + pairs[:64]
+    return content[:64] + _pairs(content)[:64]
 
 
 def create(connection: Connection, table: Table, *, key: str, active: str) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, HumanMessage
+from sqlalchemy import text
 
-from learngate.stores import ProposalDraft, Turn
+from learngate.stores import Memory, ProposalDraft, Turn
 from learngate.stores.text import words
 
 
@@ -44,6 +45,13 @@ def turn(session: str, question: str = "How are you?", answer: str = "Well.", **
 
 def draft(insight: str, title: str = "A rule", **more: Any) -> ProposalDraft:
     return ProposalDraft(title=title, insight=insight, **more)
+
+
+def check_index(memory: Memory) -> None:
+    """Let FTS5 compare each of its indexes with the rows that it is of."""
+    with memory.database.write() as connection:
+        for index in ("learnings_fts", "user_memories_fts", "turns_fts"):
+            connection.execute(text(f"INSERT INTO {index}({index}, rank) VALUES ('integrity-check', 1)"))
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:

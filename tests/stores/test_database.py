@@ -25,7 +25,7 @@ OPEN_FILES = Path("/proc/self/fd")
 LOCKER = """
 import sqlite3
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN EXCLUSIVE")
+connection.execute(sys.argv[2] if len(sys.argv) > 2 else "BEGIN EXCLUSIVE")
 ready()
 """
 
@@ -149,10 +149,11 @@ def test_a_database_that_another_process_has_locked_says_so_and_stores_nothing(t
         assert memory.sessions.standing("s") is None
 
 
-def test_a_new_database_that_another_process_has_locked_is_waited_for_and_then_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("lock", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"])
+def test_a_new_database_that_another_process_has_locked_is_waited_for_and_refused(tmp_path, monkeypatch, lock):
     monkeypatch.setattr(room, "BUSY_SECONDS", 0.1)
     path = tmp_path / "it.db"
-    with processes(LOCKER, [str(path)]):
+    with processes(LOCKER, [str(path), lock]):
         with pytest.raises(StoreUnavailable, match="locked by another process"):
             open_memory(f"sqlite:///{path}")
         if OPEN_FILES.exists():

@@ -18,8 +18,8 @@ from learngate.stores import (
     open_memory,
 )
 from learngate.stores.records import ROOT, Recalled
-from learngate.stores.sessions import MAX_ATTEMPTS
-from tests.stores.support import Hashed, draft, go, processes, together, turn
+from learngate.stores.sessions import MAX_ATTEMPTS, Sessions
+from tests.stores.support import Hashed, check_index, draft, go, processes, together, turn
 
 UNKNOWN = "no such turn"
 NAMED = st.sampled_from(["s1", "s2"])
@@ -42,6 +42,7 @@ class Conversations(RuleBasedStateMachine):
         self.number = 0
 
     def teardown(self) -> None:
+        check_index(self.memory)
         self.memory.close()
 
     def one(self, session: str, choice: str | int | None) -> str | None:
@@ -489,6 +490,13 @@ def test_deleting_a_session_leaves_its_owner_and_nothing_else(memory):
     assert again.parent == ROOT
     assert [t.question for t in memory.sessions.window("gone")] == ["a new start"]
     assert memory.sessions.delete("gone") == 1
+
+
+def test_sessions_without_a_checkpointer_are_deleted_too(memory):
+    alone = Sessions(memory.database)
+    alone.append(turn("s"))
+    assert alone.delete("s") == 1
+    assert alone.window("s") == []
 
 
 def test_only_the_owner_deletes_where_a_user_is_named(memory):

@@ -5,7 +5,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import text as sql
 
 from learngate.stores import InvalidInput, Memory, MemoryOperation, NotFound, UserMemory, open_memory
-from tests.stores.support import Hashed, go, processes, together, turn
+from tests.stores.support import Hashed, check_index, go, processes, together, turn
 
 USERS = st.sampled_from(["ana", "ben"])
 # Some differ in nothing but case and punctuation, some in a sign that matters.
@@ -31,6 +31,7 @@ class Remembering(RuleBasedStateMachine):
         self.number = 0
 
     def teardown(self) -> None:
+        check_index(self.memory)
         self.memory.close()
 
     def one(self, choice: int) -> int:

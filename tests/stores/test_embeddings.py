@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from learngate.stores import Memory, open_memory
+from learngate.stores.embeddings import BATCH
+from tests.stores.support import Hashed, draft
+
+
+class Faulty(Hashed):
+    """Fails, or answers with nonsense, when told to."""
+
+    def __init__(self, dimensions: int = 16) -> None:
+        super().__init__(dimensions)
+        self.fail = False
+        self.nonsense = False
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        if self.fail:
+            raise ConnectionError("the provider is down")
+        vectors = super().embed_documents(texts)
+        return [[float("nan")] * self.length for _ in vectors] if self.nonsense else vectors
+
+
+def stored(memory: Memory) -> list[tuple[int, str, int]]:
+    with memory.database.read() as connection:
+        rows = connection.execute(text("SELECT row_id, embedder, length(vector) / 4 FROM embeddings ORDER BY 2, 1"))
+        return [tuple(row) for row in rows]
+
+
+def fill(memory: Memory, *insights: str) -> None:
+    for insight in insights:
+        memory.learnings.add(draft(insight, "rule"), namespace="n", actor="ana")
+
+
+def find(memory: Memory, query: str) -> list[int]:
+    return [hit.learning.id for hit in memory.learnings.search(query, namespace="n", floor=False)]
+
+
+def test_each_text_is_embedded_once_and_again_only_when_it_changes(url):
+    embedder = Hashed()
+    with open_memory(url, embedder=embedder) as memory:
+        fill(memory, "mind costs", "mind fees")
+        assert embedder.asked == []
+        find(memory, "costs")
+        find(memory, "costs")
+        assert sorted(embedder.asked) == ["rule\nmind costs", "rule\nmind fees"]
+        memory.learnings.edit(1, insight="mind COSTS!", actor="ana")
+        find(memory, "costs")
+        assert embedder.asked[2:] == ["rule\nmind COSTS!"]
+    embedder.asked.clear()
+    with open_memory(url, embedder=embedder) as memory:
+        assert sorted(find(memory, "costs")) == [1, 2]
+        assert embedder.asked == []
+
+
+def test_many_texts_are_embedded_and_stored_in_batches(memory):
+    fill(memory, *[f"mind cost number {number}" for number in range(BATCH + 44)])
+    find(memory, "cost number 7")
+    assert [row for row, _, _ in stored(memory)] == list(range(1, BATCH + 45))
+
+
+@pytest.mark.parametrize("sizes", [(16, 8), (8, 16)])
+def test_another_size_under_the_same_name_never_reads_the_old_vectors(url, sizes):
+    for size in (*sizes, *sizes):
+        embedder = Hashed(size)
+        with open_memory(url, embedder=embedder) as memory:
+            if not memory.learnings.count(namespace="n"):
+                fill(memory, "mind costs", "ask about risk")
+            hits = memory.learnings.search("risk", namespace="n", floor=False)
+            assert {hit.learning.id for hit in hits} == {1, 2}
+            assert hits[0].learning.id == 2
+            asked = np.asarray(embedder.embed_query("risk")) @ np.asarray(
+                embedder.embed_query("rule\nask about risk")
+            )
+            length = np.linalg.norm(embedder.embed_query("rule\nask about risk"))
+            assert hits[0].dense == pytest.approx(asked / length, abs=1e-5)
+            assert {length for _, _, length in stored(memory)} == {size}
+
+
+def test_an_embedder_that_changes_its_size_while_it_runs_is_followed():
+    embedder = Hashed(16)
+    with open_memory("sqlite://", embedder=embedder) as memory:
+        fill(memory, "mind costs", "ask about risk")
+        assert find(memory, "risk")[0] == 2
+        embedder.length = 24
+        assert find(memory, "risk")[0] == 2
+        memory.learnings.add(draft("risk"), namespace="n", actor="ana")
+        assert set(find(memory, "risk")) == {1, 2, 3}
+        assert {length for _, _, length in stored(memory)} == {24}
+
+
+def test_the_vectors_of_two_embedders_stand_side_by_side(url):
+    class Other(Hashed):
+        pass
+
+    with open_memory(url, embedder=Hashed()) as one, open_memory(url, embedder=Other()) as other:
+        fill(one, "mind costs")
+        find(one, "costs")
+        find(other, "costs")
+        assert stored(one) == [(1, "Hashed", 16), (1, "Other", 16)]
+
+
+def test_a_provider_that_is_down_says_so_and_is_asked_again():
+    embedder = Faulty()
+    with open_memory("sqlite://", embedder=embedder) as memory:
+        fill(memory, "mind costs")
+        assert find(memory, "costs") == [1]
+        embedder.fail = True
+        fill(memory, "mind all costs")
+        memory.learnings.retire(1, actor="ana")
+        for _ in range(2):
+            with pytest.raises(ConnectionError, match="the provider is down"):
+                find(memory, "costs")
+        embedder.fail = False
+        assert find(memory, "costs") == [2]
+
+
+def test_a_vector_that_is_no_number_is_no_direction():
+    embedder = Faulty()
+    embedder.nonsense = True
+    with open_memory("sqlite://", embedder=embedder) as memory:
+        fill(memory, "mind costs", "mind fees")
+        hits = memory.learnings.search("costs", namespace="n", floor=False)
+        assert [hit.dense for hit in hits] == [0.0, 0.0]
+        assert hits[0].learning.id == 1
+
+
+@pytest.mark.parametrize("text", ["?!…", "☕", "___", "-"])
+def test_a_text_of_marks_alone_is_stored_and_searched_without_a_nan(memory, text):
+    fill(memory, "mind costs", text)
+    for query in (text, "mind costs"):
+        hits = memory.learnings.search(query, namespace="n", floor=False)
+        assert {hit.learning.id for hit in hits} == {1, 2}
+        assert all(np.isfinite([hit.score, hit.dense, hit.lexical]).all() for hit in hits)
+    assert memory.learnings.search("mind costs", namespace="n")[0].learning.id == 1

@@ -1,0 +1,95 @@
+import pytest
+
+from learngate.stores import open_memory
+from tests.stores.support import Hashed, draft
+
+RULES = {
+    "ETFs": "When comparing ETFs, check both expense ratio and tracking error.",
+    "Backups": "Before a migration, restore the latest backup on a spare machine.",
+    "Citations": "Quote the page number whenever a contract clause is cited.",
+    "Time zones": "State the time zone with every meeting time that is proposed.",
+}
+
+
+@pytest.fixture
+def taught(memory):
+    for title, insight in RULES.items():
+        memory.learnings.add(draft(insight, title), namespace="n", actor="ana")
+    return memory.learnings
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("How should I compare two ETFs?", "ETFs"),
+        ("expense ratio", "ETFs"),
+        ("what to check before the database migration", "Backups"),
+        ("cite a clause of the contract", "Citations"),
+        ("propose a meeting time", "Time zones"),
+    ],
+)
+def test_what_fits_is_found_first(taught, query, title):
+    assert taught.search(query, namespace="n")[0].learning.title == title
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Write me a poem about the sea",
+        "Who won the world cup in 1998?",
+        "hello",
+        "thanks!",
+        "why?",
+        "?!…",
+        "My cat is asleep on the sofa",
+        "今天天气怎么样",
+    ],
+)
+def test_what_does_not_fit_finds_nothing_though_something_is_nearest(taught, query):
+    assert taught.search(query, namespace="n") == []
+    assert len(taught.search(query, namespace="n", floor=False)) == len(RULES)
+
+
+def test_a_row_that_holds_half_of_the_words_is_found_below_the_dense_floor():
+    with open_memory("sqlite://", embedder=Hashed(), dense_floor=2.0) as memory:
+        memory.learnings.add(draft("Check the expense ratio and the tracking error"), namespace="n", actor="ana")
+        find = memory.learnings.search
+        assert find("expense ratios, please?", namespace="n")[0].why == "both"
+        assert find("expense of a wedding party in Rome", namespace="n") == []
+        # One word that is shared by chance says nothing.
+        assert find("expense", namespace="n") == []
+
+
+def test_the_dense_floor_is_the_embedders_own():
+    for floor, expected in ((0.0, 1), (1.1, 0)):
+        with open_memory("sqlite://", embedder=Hashed(), dense_floor=floor) as memory:
+            memory.learnings.add(draft("tea", "tea"), namespace="n", actor="ana")
+            assert len(memory.learnings.search("tea", namespace="n")) == expected
+
+
+def test_a_hit_says_why_and_how_well_it_fits(taught):
+    hits = taught.search("compare the expense ratio of ETFs", namespace="n", floor=False, k=4)
+    assert hits[0].why == "both"
+    assert hits[0].score == 1.0
+    assert hits[0].dense > 0.3
+    assert hits[0].lexical > 0
+    assert {hit.why for hit in hits} == {"both", "dense"}
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert all(0 <= hit.score <= 1 for hit in hits)
+
+
+@pytest.mark.parametrize("k", [0, 1, 3, 60])
+def test_no_more_come_than_are_asked_for(memory, k):
+    for number in range(70):
+        memory.learnings.add(draft(f"Compare the fees of fund {number}"), namespace="n", actor="ana")
+    assert len(memory.learnings.search("compare fund fees", namespace="n", k=k)) == k
+
+
+def test_a_learning_that_is_only_in_one_leg_is_ranked_with_the_others(memory):
+    """A word that no embedding knows still finds its row among more than the legs bring."""
+    for number in range(60):
+        memory.learnings.add(draft(f"Compare the fees of fund {number}"), namespace="n", actor="ana")
+    rare = memory.learnings.add(draft("Ticket QX-7731 was about printers"), namespace="n", actor="ana")
+    hits = memory.learnings.search("compare fund fees QX-7731", namespace="n", floor=False, k=61)
+    assert rare.id in {hit.learning.id for hit in hits}
+    assert next(hit.dense for hit in hits if hit.learning.id == rare.id) != 0.0
