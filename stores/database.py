@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from uuid import uuid4
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -103,9 +103,11 @@ class Database:
                 f"the database {self.name} has had all its connections in use for over {POOL_SECONDS:g} s;"
                 " nothing was stored: try again"
             ) from error
-        except (OverflowError, UnicodeEncodeError) as error:
-            # Builtin errors of the driver: a number beyond 64 bits, or a lone surrogate in an id.
-            raise InvalidInput(f"the database {self.name} cannot hold what it was given: {error}") from error
+        except (OverflowError, UnicodeEncodeError, StatementError) as error:
+            # Builtin errors of the driver (a number beyond 64 bits, a lone surrogate in an id) and of what
+            # writes a value for it (a year before the first, a usage that is not JSON).
+            reason = error.orig if isinstance(error, StatementError) else error
+            raise InvalidInput(f"the database {self.name} cannot hold what it was given: {reason}") from error
 
     def _open_anchor(self) -> sqlite3.Connection:
         """Open the connection that shows whether this is a database at all, and keeps one in memory alive."""

@@ -248,6 +248,7 @@ def test_a_streamed_answer_is_recorded_and_found_as_a_message(memory):
         Turn("s", (HumanMessage("x"),), user_id="ana\x00"),
         Turn("s", (HumanMessage("x"),), namespace="a//b"),
         Turn("s", (HumanMessage("x"), AIMessage("y", id="\ud800"))),
+        Turn("s", (HumanMessage("x"),), usage={"tokens": object()}),
         Turn("s", ()),
         Turn("s", (AIMessage("x"),)),
         Turn("s", (ToolMessage("x", tool_call_id="c"), HumanMessage("x"))),
