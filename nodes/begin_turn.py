@@ -78,16 +78,15 @@ def rewrite(before: list[AnyMessage], after: list[BaseMessage]) -> list[BaseMess
 def _question(state: State) -> BaseMessage:
     """Return the message that this run brought; without a word about it, the last that the user wrote."""
     messages = state.get("messages") or []
-    delivery = state.get("delivery")
-    delivered = delivery["message_id"] if delivery else None
     humans = [message for message in messages if message.type == "human"]
     if not humans:
         raise InvalidInput('there is nothing to answer: pass {"messages": [("user", "…")]}')
-    # A caller who continues from an edited state (Studio's forks) brings no new delivery: then the last
-    # message is the one that is asked.
-    if messages[-1].type != "human":
-        return next((message for message in humans if message.id == delivered), humans[-1])
-    return humans[-1]
+    last, delivery, earlier = humans[-1], state.get("delivery"), state.get("turn")
+    delivered = next((m for m in humans if delivery is not None and m.id == delivery["message_id"]), last)
+    # A message delivered again stands where it stood, before the answers since, or before what a failed turn
+    # left behind. A caller who wrote a message into the state (Studio's forks) delivered none: then it is last.
+    left_behind = earlier is not None and earlier["id"] == last.id
+    return delivered if messages[-1].type != "human" or left_behind else last
 
 
 def _speaker(
@@ -112,9 +111,9 @@ def _asked(state: State, question: BaseMessage) -> list[BaseMessage]:
     """
     messages = state["messages"]
     earlier = state.get("turn")
-    if earlier is not None and earlier["id"] == question.id:
-        return [question]
     position = max(i for i, message in enumerate(messages) if message.type == "human")
+    if earlier is not None and earlier["id"] == messages[position].id:
+        return [question]
     return [question, *messages[position + 1 :]]
 
 
