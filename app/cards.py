@@ -33,11 +33,16 @@ def nearest(memory: Memory, proposal: Proposal) -> list[LearningHit]:
 
 
 def proposal_card(
-    memory: Memory, proposal: Proposal, target: Console, *, choices: str = CHOICES, here: str | None = None
+    memory: Memory,
+    proposal: Proposal,
+    target: Console,
+    *,
+    choices: str = CHOICES,
+    here: tuple[str, str] | None = None,
 ) -> RenderableType:
     """Return a proposal as its reviewer sees it: its exact text, and everything that speaks for or against it.
 
-    `choices` stands in the card's lower edge; `here` is the session that the reviewer is in.
+    `choices` stands in the card's lower edge; `here` are the session and the turn that the reviewer is in.
     """
     words: list[RenderableType] = [Text(visible(proposal.title), style="bold"), Text(visible(proposal.insight))]
     about = Table.grid(padding=(0, 2, 0, 0))
@@ -86,7 +91,7 @@ def as_json(memory: Memory, proposal: Proposal) -> dict[str, Any]:
     return found | {"nearest": near}
 
 
-def _about(memory: Memory, proposal: Proposal, here: str | None) -> Iterator[tuple[str, str]]:
+def _about(memory: Memory, proposal: Proposal, here: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
     if proposal.applies_when:
         yield "applies when", proposal.applies_when
     if proposal.target_id is not None:
@@ -99,7 +104,7 @@ def _about(memory: Memory, proposal: Proposal, here: str | None) -> Iterator[tup
     yield from _nearest_lines(nearest(memory, proposal))
     if proposal.taint:
         yield "beware", proposal.taint
-    origin = "" if proposal.session_id in {None, here} else f" · session {proposal.session_id}"
+    origin = "" if proposal.session_id in {None, here and here[0]} else f" · session {proposal.session_id}"
     yield "proposer", f"{proposal.proposer}{origin} · {moment(proposal.created_at)}"
 
 
@@ -111,9 +116,9 @@ def _nearest_lines(hits: Sequence[LearningHit]) -> Iterator[tuple[str, str]]:
         yield "nearest", f"{hit.dense:.2f}  learning {learning.id}, {flat(learning.title, 60)}: {learning.insight}"
 
 
-def _quoted(excerpt: Excerpt, here: str | None) -> str:
+def _quoted(excerpt: Excerpt, here: tuple[str, str] | None) -> str:
     who = excerpt.speaker or "somebody"
-    where = f"{who}, this turn" if here is not None and excerpt.session_id == here else who
+    where = f"{who}, this turn" if here == (excerpt.session_id, excerpt.turn_id) else who
     return f"{where}: “{excerpt.text}”"
 
 

@@ -254,7 +254,8 @@ class Chat:
         proposal = self._memory.learnings.proposal(said.proposal["id"])
         target = console()
         target.print()
-        target.print(proposal_card(self._memory, proposal, target, here=self._conversation.session_id))
+        here = (self._conversation.session_id, said.turn_id)
+        target.print(proposal_card(self._memory, proposal, target, here=here))
         decision: Decision | None = None
         try:
             while said.asks:

@@ -36,7 +36,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -52,6 +52,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def learngate(
+    ctx: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -60,6 +61,8 @@ def learngate(
 
     Begin with `learngate demo`, or talk to the agent: `learngate chat --user you`.
     """
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 app.command("chat")(chat.chat)
@@ -67,7 +70,10 @@ app.command("chat")(chat.chat)
 
 @app.command("demo")
 def demo(model: Model = None, yes: Yes = False) -> None:
-    """Watch the three memories at work, in a temporary database; you decide at the gate."""
+    """Watch the three memories at work; you decide.
+
+    It runs on a database of its own, a temporary file that stays for you to look into.
+    """
     from learngate.app.demo import run_demo
 
     raise typer.Exit(run_demo(model=model, yes=yes))

@@ -87,7 +87,7 @@ class Conversation:
     ) -> None:
         standing = memory.sessions.standing(session_id)
         if standing is not None and standing.owner != context.user_id:
-            whose = "nobody's" if context.user_id is None else f"{context.user_id!r}'s"
+            whose = f"{context.user_id or 'nobody'}'s"
             raise NotAllowed(f"session {session_id!r} is not {whose}: name its user (--user), or another session")
         self.session_id = session_id
         self.user_id = context.user_id

@@ -37,7 +37,9 @@ class Finding:
 
 
 def doctor(ctx: typer.Context, model: Model = None, json: Json = False, db: Db = None) -> None:
-    """Look at the database, its indexes, the embedder, and the choice of a model; no model is called.
+    """Say whether everything is in order, and what to do.
+
+    It looks at the database, its indexes, the embedder and the choice of a model; it never calls a model.
 
     Exit status 1 says that something is broken.
     """

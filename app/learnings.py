@@ -15,7 +15,7 @@ from learngate.app.screen import busy, counted, fields, moment, note, on_termina
 if TYPE_CHECKING:
     from learngate.stores import Learning, Proposal, Revision
 
-app = typer.Typer(no_args_is_help=True, help="What was learned: read it, trace it, change it, take it back.")
+app = typer.Typer(no_args_is_help=True, help="What was learned: read, trace, change, take back.")
 
 Title = Annotated[str | None, typer.Option("--title", metavar="TEXT", help="A short headline.")]
 Insight = Annotated[

@@ -11,7 +11,7 @@ from learngate.app.opening import opened
 from learngate.app.options import Db, Json, Limit, RequiredUser, Row
 from learngate.app.screen import moment, say, say_json, table
 
-app = typer.Typer(no_args_is_help=True, help="What is known about a user: read it, add to it, forget it.")
+app = typer.Typer(no_args_is_help=True, help="What is known about a user: list, add, forget.")
 
 
 @app.command("list")

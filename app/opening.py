@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import typer
 
@@ -37,9 +36,8 @@ def database_url(db: str | None) -> str | None:
     """Return a database's URL; a plain path means an SQLite file."""
     if not db or "://" in db:
         return db or None
-    if "?" in db:  # in a URL it would begin the options
-        return f"sqlite:///file:{quote(db, safe='/')}?uri=true"
-    return f"sqlite:///{db}"
+    # In a URL a percent sign begins an escape, and a question mark the options.
+    return f"sqlite:///{db.replace('%', '%25').replace('?', '%3F')}"
 
 
 def db_option(ctx: typer.Context) -> str:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def reflect(ctx: typer.Context, limit: Limit = 100, model: Model = None, json: Json = False, db: Db = None) -> None:
-    """Reflect on turns whose reflection is pending or failed; what they teach waits for a reviewer.
+    """Look back at turns for what is worth keeping.
+
+    These are the turns whose reflection is pending (it runs in the background, or was stopped) or failed. What
+    they teach waits for a reviewer: `learngate review`.
 
     Exit status 1 says that some failed; they are taken again the next time, five times at the most.
     """

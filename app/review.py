@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def review(
     ctx: typer.Context,
     proposal: Annotated[
-        int | None, typer.Argument(metavar="[ID]", min=1, max=LARGEST, help="One proposal.", show_default=False)
+        int | None, typer.Argument(metavar="ID", min=1, max=LARGEST, help="One proposal.", show_default=False)
     ] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Approve proposal ID.")] = False,
     reject: Annotated[
@@ -52,9 +52,10 @@ def review(
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Decide what is learned: walk through the proposals that wait, or decide one by its ID.
+    """Decide what is learned.
 
-    With no terminal, and with --list or --json, it lists them.
+    Walk through the proposals that wait, or decide one by its ID. With no terminal, and with --list or
+    --json, they are listed.
     """
     words = {"title": title, "insight": insight, "applies_when": applies_when}
     given = {name: text for name, text in words.items() if text is not None}

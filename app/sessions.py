@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Conversations: list, read, search and delete them. Without --user: those that nobody's name is on.",
+    help="Conversations: list, show, search, delete.\n\nWithout --user they are those that nobody's name is on.",
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", show_default=False)]

@@ -104,7 +104,7 @@ class OnTerminal:
         note(f"{' ' * self._indent}{recall_words(recall)} · {milliseconds:.0f} ms")
         if self._explain:
             explain_rows(recall, self._indent)
-        self.waits("answering …")
+        self.waits("answering … Ctrl-C stops it")
 
     def piece(self, text: str) -> None:
         """Show a piece of the answer."""
@@ -117,7 +117,7 @@ class OnTerminal:
         """Show that a tool runs."""
         self.quiet()
         note(f"{' ' * self._indent}asks {name}")
-        self.waits("answering …")
+        self.waits("answering … Ctrl-C stops it")
 
     def answered(self) -> None:
         """End the answer; what is worth keeping is looked for next."""

@@ -1,0 +1,305 @@
+"""A chat on a real terminal: the answer, the gate, Ctrl-C, coming back."""
+
+import pytest
+
+from learngate.stores import Decision, open_memory
+from tests.app.support import GEMINI, RULE, Gemini, Terminal
+from tests.doubles.gemini import HttpError, Json, Slow, Text
+
+CTRL_C, CTRL_D = b"\x03", b"\x04"
+ANA = ("chat", "--user", "ana", "--session", "etfs", "--namespace", "finance")
+CHOICES = "[a]pprove  [e]dit  [r]eject with a note  [l]ater"
+
+
+def memory(tmp_path):
+    return open_memory(f"sqlite:///{tmp_path}/learngate.db")
+
+
+def propose(terminal):
+    """Say what the stand-in takes for a rule, and read to the choices."""
+    terminal.type(RULE)
+    shown = terminal.expect("▸ ")
+    while CHOICES not in shown:
+        shown += terminal.expect("▸ ")
+    return shown
+
+
+def test_the_card_shows_everything_and_approving_it_teaches_the_next_user(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        header = terminal.expect("ana ▸ ")
+        assert "learngate · offline stand-in · learngate.db · 0 learnings" in header
+        assert "no key is set: GOOGLE_API_KEY, or --model," in header
+        assert "session etfs, new · ana" in header
+        card = propose(terminal)
+        assert "recalled 0 turns · 0 memories · 0 learnings · " in card
+        assert "proposed learning · finance" in card
+        for line in (
+            "│ When comparing ETFs, check both expense ratio and tracking error.            │",
+            "rests on      ana, this turn: “When comparing ETFs, check both",
+            "nearest       none above 0.35",
+            "proposer      offline",
+        ):
+            assert line in card
+        terminal.type("a")
+        terminal.expect("approved by ana · learning 1 · `learngate learnings show 1`")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        terminal.expect("go on with `learngate chat --session etfs --user ana --namespace finance`")
+        assert terminal.end() == 0
+    with Terminal("chat", "--user", "ben", "--namespace", "finance", "--explain", cwd=tmp_path) as terminal:
+        assert "1 learning" in terminal.expect("ben ▸ ")
+        terminal.type("How do I compare ETFs?")
+        assert "recalled 0 turns · 0 memories · 1 learning · " in terminal.expect("(offline stand-in")
+        assert "learning 1  1.00  both  Comparing ETFs: When comparing ETFs, check both" in terminal.text
+        terminal.expect("ben ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+
+
+def test_an_edit_begins_with_the_proposed_words(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        propose(terminal)
+        terminal.type("what?")
+        terminal.expect("a, e, r or l: approve, edit, reject, later")
+        terminal.expect("▸ ")
+        terminal.type("e")
+        terminal.expect("title        ▸ Comparing ETFs")
+        terminal.type(" by cost")
+        terminal.expect("insight      ▸ When comparing ETFs")
+        terminal.type("")
+        terminal.expect("applies when ▸ comparing ETFs")
+        terminal.type("")
+        terminal.expect("approved in other words by ana · learning 1")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+    with memory(tmp_path) as stored:
+        (learning,) = stored.learnings.list(namespace="finance")
+        assert (learning.title, learning.insight) == ("Comparing ETFs by cost", RULE)
+        assert stored.learnings.decision(1).type == "edit"
+
+
+def test_an_edit_that_cannot_be_stored_is_asked_for_again(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        propose(terminal)
+        terminal.type("e")
+        terminal.expect("title        ▸ ")
+        terminal.type(" and so on" * 20)
+        terminal.expect("insight      ▸ ")
+        terminal.type("")
+        terminal.expect("applies when ▸ ")
+        terminal.type("")
+        terminal.expect("Error: the title has 214 bytes; at most 200 are taken")
+        terminal.expect("▸ ")
+        terminal.press(CTRL_C)
+        terminal.expect("left for later · `learngate review 1`")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_C)
+        assert terminal.end() == 0
+    with memory(tmp_path) as stored:
+        assert stored.learnings.list(namespace="finance") == []
+        assert stored.learnings.proposal(1).status == "pending"
+
+
+def test_a_rejection_keeps_its_note_and_is_not_proposed_again(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        propose(terminal)
+        terminal.type("r")
+        terminal.expect("why ▸ ")
+        terminal.type("everybody knows")
+        terminal.expect("rejected by ana · “everybody knows”")
+        terminal.expect("ana ▸ ")
+        terminal.type(RULE)
+        assert CHOICES not in terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+    with memory(tmp_path) as stored:
+        assert stored.learnings.decision(1).note == "everybody knows"
+
+
+def test_what_is_left_for_later_waits_and_the_session_says_so(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        propose(terminal)
+        terminal.type("l")
+        terminal.expect("left for later · `learngate review 1`")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        shown = terminal.expect("ana ▸ ")
+        assert "session etfs, 1 turn · ana" in shown
+        assert "1 proposal of this session in the inbox: `learngate review 1`" in shown
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+
+
+def test_a_session_that_was_killed_at_the_gate_offers_its_card_again_and_approves_once(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        propose(terminal)
+        terminal.process.kill()
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        shown = terminal.expect(CHOICES)
+        assert "this session waits at the gate:" in shown
+        assert RULE in shown
+        terminal.expect("▸ ")
+        terminal.type("a")
+        terminal.expect("approved by ana · learning 1")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+    with memory(tmp_path) as stored:
+        assert len(stored.learnings.list(namespace="finance")) == 1
+        assert len(stored.sessions.window("etfs")) == 1
+
+
+def test_a_decision_taken_in_the_inbox_meanwhile_stands(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        propose(terminal)
+        with memory(tmp_path) as stored:
+            stored.learnings.decide(1, Decision.reject("too broad"), reviewer="zoe")
+        terminal.type("a")
+        terminal.expect("decided meanwhile: rejected by zoe · “too broad”")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+    with memory(tmp_path) as stored:
+        assert stored.learnings.list(namespace="finance") == []
+
+
+def test_a_paused_session_finds_that_its_proposal_was_decided(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        propose(terminal)
+        terminal.process.kill()
+    with memory(tmp_path) as stored:
+        stored.learnings.decide(1, Decision.approve(), reviewer="zoe")
+    for line in ("proposal 1 was approved by zoe · learning 1", "session etfs, 1 turn · ana"):
+        with Terminal(*ANA, cwd=tmp_path) as terminal:
+            assert line in terminal.expect("ana ▸ ")
+            terminal.press(CTRL_D)
+            assert terminal.end() == 0
+
+
+def test_nobody_talks_and_is_told_that_nothing_is_remembered(tmp_path):
+    with Terminal("chat", "--model", "offline", cwd=tmp_path, columns=120) as terminal:
+        shown = terminal.expect("\n▸ ")
+        assert "nobody: nothing is remembered about a user (--user NAME)" in shown
+        assert "no key is set" not in shown
+        terminal.type("I'm interested in AI stocks.")
+        terminal.expect("(offline stand-in")
+        assert "remembered ·" not in terminal.expect("\n▸ ")
+        terminal.press(CTRL_C)
+        assert terminal.end() == 0
+
+
+def test_what_is_remembered_of_a_user_is_shown(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        terminal.type("I'm interested in AI stocks.")
+        terminal.expect("remembered · The user is interested in AI stocks. (memory 1)")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_ctrl_c_stops_an_answer_that_hangs_and_the_session_goes_on(tmp_path, twice):
+    with (
+        Gemini(answers=[Slow(100), Text("Here I am.")]) as gemini,
+        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env) as terminal,
+    ):
+        terminal.expect("ana ▸ ")
+        terminal.type("first question")
+        assert gemini.arrived.wait(60)
+        terminal.press(CTRL_C * (2 if twice else 1))
+        terminal.expect("stopped · nothing of this turn was recorded")
+        terminal.expect("ana ▸ ")
+        terminal.type("second question")
+        assert "recalled 0 turns" in terminal.expect("Here I am.")
+        terminal.expect("ana ▸ ")
+        assert "first question" not in gemini.prompts()[-1]
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+    with memory(tmp_path) as stored:
+        assert [turn.question for turn in stored.sessions.window("etfs")] == ["second question"]
+
+
+def test_ctrl_c_while_reflecting_keeps_the_turn_and_says_what_waits(tmp_path):
+    with (
+        Gemini(answers=[Text("An answer.")], structured=[Slow(100)]) as gemini,
+        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env) as terminal,
+    ):
+        terminal.expect("ana ▸ ")
+        terminal.type("a question")
+        terminal.expect("An answer.")
+        assert gemini.arrived.wait(60)
+        terminal.press(CTRL_C)
+        terminal.expect("stopped · the turn was recorded; its reflection waits for `learngate reflect`")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+    with memory(tmp_path) as stored:
+        (turn,) = stored.sessions.window("etfs")
+        assert (turn.answer, turn.reflection) == ("An answer.", "pending")
+
+
+def test_a_model_that_is_down_is_one_line_and_the_session_goes_on(tmp_path):
+    with (
+        Gemini(answers=[HttpError(400, "the moon is wrong"), Text("Back again.")]) as gemini,
+        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env, columns=200) as terminal,
+    ):
+        terminal.expect("ana ▸ ")
+        terminal.type("a question")
+        shown = terminal.expect("nothing of this turn was recorded")
+        assert "Error: the model did not answer: " in shown
+        assert "the moon is wrong" in shown.replace("\n", "")
+        terminal.expect("ana ▸ ")
+        terminal.type("again")
+        terminal.expect("Back again.")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+
+
+def test_a_card_shows_what_would_hide_in_it(tmp_path):
+    hidden = "Check the fees\x1b[2K\u202e first\u200b, then\U000e0041 the spread of a fund."
+    candidate = {"title": "Fees\x1b]0;x\x07", "insight": hidden, "applies_when": "", "rationale": ""}
+    with (
+        Gemini(structured=[Json({"memories": [], "learning": candidate})]) as gemini,
+        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env, columns=120) as terminal,
+    ):
+        terminal.expect("ana ▸ ")
+        terminal.type("a question")
+        card = terminal.expect(CHOICES)
+        assert r"Fees\x1b]0;x\x07" in card
+        assert r"Check the fees\x1b[2K\u202e first\u200b, then\U000e0041 the spread" in card
+        terminal.expect("▸ ")
+        terminal.type("l")
+        terminal.expect("ana ▸ ")
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0
+
+
+def test_the_answer_is_wrapped_between_words_and_streams(tmp_path):
+    said = "Deliberately long sentences with many words in them, which go on for a while. " * 3
+    with (
+        Gemini(answers=[Text(f"{said.strip()}\n\n- a list\n- 长的中文句子" + "费用比较" * 30)]) as gemini,
+        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env) as terminal,
+    ):
+        terminal.expect("ana ▸ ")
+        terminal.type("a question")
+        terminal.expect("recalled")
+        terminal.expect("ms")
+        answer = terminal.expect("ana ▸ ")
+        lines = [line for line in answer.split("\n") if line.startswith("      ")]
+        assert any(line == "      - a list" for line in lines)
+        assert max(len(line) for line in lines) <= 80
+        assert " ".join(line.strip() for line in lines[:4]).startswith(said.strip()[:200])
+        terminal.press(CTRL_D)
+        assert terminal.end() == 0

@@ -1,0 +1,103 @@
+"""The command as a whole: what it is called with, how fast it begins, what it looks like in a pipe."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.app.support import LEARNGATE, RULE, Terminal, learngate
+
+COMMANDS = ["chat", "demo", "review", "reflect", "learnings", "memories", "sessions", "doctor"]
+HEAVY = {"sqlalchemy", "langgraph", "langchain", "langchain_core", "faiss", "numpy", "wordllama", "google"}
+
+
+@pytest.mark.parametrize("args", [["--version"], ["--help"], ["chat", "--help"], ["learnings", "--help"], []])
+def test_nothing_heavy_is_imported_before_a_command_runs(args):
+    code = (
+        "import sys, atexit\n"
+        f"sys.argv = ['learngate', *{args!r}]\n"
+        "atexit.register(lambda: print('modules', *{m.split('.')[0] for m in sys.modules}, file=sys.stderr))\n"
+        "from learngate.app.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    modules = set(done.stderr.rpartition("modules ")[2].split())
+    assert {"typer", "rich"} <= modules
+    assert modules & HEAVY == set()
+
+
+def test_its_version_is_the_packages(told):
+    assert re.fullmatch(r"learngate \d+\.\d+\.\d+\S*\n", told("--version"))
+
+
+def test_alone_it_shows_its_commands(run):
+    result = run()
+    assert [name for name in COMMANDS if re.search(rf"^  {name} ", result.stdout, re.MULTILINE)] == COMMANDS
+    assert result.exit_code == 0
+    assert "..." not in result.stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "learnings revert", "memories add", "sessions delete"])
+def test_every_command_explains_itself(command, told):
+    shown = told(*command.split(), "--help")
+    assert shown.startswith("Usage: ")
+    if command.split()[0] not in {"learnings", "memories", "sessions"} or " " in command:
+        assert command == "demo" or "--db" in shown
+
+
+def test_the_demo_is_called_with_its_options(told, monkeypatch):
+    from learngate.app import demo
+
+    called = {}
+    monkeypatch.setattr(demo, "run_demo", lambda **given: called.update(given) or 0)
+    told("demo", "--model", "offline", "--yes")
+    assert called == {"model": "offline", "yes": True}
+
+
+@pytest.mark.parametrize("name", ["what?.db", "100%25.db", "with spaces.db", "a:b@c#d.db"])
+def test_a_plain_path_is_a_database_whatever_is_in_its_name(name, told, tmp_path, monkeypatch):
+    told("memories", "add", "x", "--user", "ana", "--db", tmp_path / name)
+    assert [path.name for path in tmp_path.glob("*.db")] == [name]
+    monkeypatch.setenv("LEARNGATE_DB", str(tmp_path / name))
+    assert "x" in told("memories", "list", "--user", "ana")
+
+
+@pytest.mark.parametrize("command", [["learnings", "list"], ["review", "4"], ["doctor"], ["sessions", "list"]])
+def test_a_pipe_gets_whole_lines_with_no_colour_and_no_boxes(command, known, tmp_path):
+    done = learngate(*command, cwd=tmp_path, env={"COLUMNS": "40"})
+    assert done.returncode == 0
+    assert not re.search(r"[\x1b╭╮╰╯│─…]", done.stdout + done.stderr)
+    if command[0] == "learnings":
+        assert RULE in done.stdout
+    if command[0] == "review":
+        assert "Compare the fees of funds over ten years." in done.stdout
+
+
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(env, coloured, known, tmp_path):
+    with Terminal("review", "4", cwd=tmp_path, env=env) as terminal:
+        terminal.expect("▸ ")
+        terminal.type("l")
+        assert terminal.end() == 0
+    colours = re.findall(rb"\x1b\[[0-9;]*3[0-7][0-9;]*m", terminal.raw)
+    assert bool(colours) is coloured
+
+
+def test_a_reader_that_leaves_early_is_no_error(known, tmp_path):
+    done = subprocess.run(
+        f"'{LEARNGATE}' learnings list --all | head -c 1",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b"i"
+
+
+def test_a_terminal_of_another_encoding_shows_question_marks(known, tmp_path):
+    done = learngate("review", "4", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert "title     Fees" in done.stdout
+    assert learngate("review", "4", "--json", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"}).returncode == 0
