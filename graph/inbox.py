@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -27,7 +28,7 @@ def resume_decided(graph: GatedGraph, proposal_id: int) -> dict[str, Any] | None
 
 async def aresume_decided(graph: GatedGraph, proposal_id: int) -> dict[str, Any] | None:
     """Do as `resume_decided`, asynchronously."""
-    config = _thread_of(graph, proposal_id)
+    config = await asyncio.to_thread(_thread_of, graph, proposal_id)
     if config is None or not _waits_for(await graph.aget_state(config), proposal_id):
         return None
     result: dict[str, Any] = await graph.ainvoke(Command(resume="decided"), config)
