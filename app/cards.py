@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import ROUNDED
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -39,10 +40,12 @@ def proposal_card(
     *,
     choices: str = CHOICES,
     here: tuple[str, str] | None = None,
+    place: str = "",
 ) -> RenderableType:
     """Return a proposal as its reviewer sees it: its exact text, and everything that speaks for or against it.
 
-    `choices` stands in the card's lower edge; `here` are the session and the turn that the reviewer is in.
+    `choices` stands in the card's lower edge; `here` are the session and the turn that the reviewer is in,
+    `place` says which of how many it is.
     """
     words: list[RenderableType] = [Text(visible(proposal.title), style="bold"), Text(visible(proposal.insight))]
     about = Table.grid(padding=(0, 2, 0, 0))
@@ -50,17 +53,19 @@ def proposal_card(
     about.add_column(overflow="fold")
     for name, value in _about(memory, proposal, here):
         about.add_row(name, Text(visible(value)))
-    return Panel(
+    fits = cell_len(choices) + 6 <= width(target)
+    card = Panel(
         Group(*words, Text(), about),
         box=ROUNDED,
         border_style=ACCENT,
-        title=Text(f"{_KINDS[proposal.kind]} · {visible(proposal.namespace)}"),
+        title=Text(f"{_KINDS[proposal.kind]} · {visible(proposal.namespace)}{f' · {place}' if place else ''}"),
         title_align="left",
-        subtitle=Text(choices) if choices else None,
+        subtitle=Text(choices) if choices and fits else None,
         subtitle_align="left",
         width=width(target),
         padding=(0, 1),
     )
+    return card if fits else Group(card, Text(choices))
 
 
 def card_lines(memory: Memory, proposal: Proposal) -> Iterator[tuple[str, str]]:

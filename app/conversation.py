@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Protocol, cast
 from uuid import uuid4
 
@@ -19,6 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
+from learngate.app.stopping import Stoppable, Stopped
 from learngate.graph import Context, build_graph
 from learngate.stores import Decision, Memory, NotAllowed, Turn, UserMemory
 
@@ -94,16 +90,13 @@ class Conversation:
         self._memory, self._context = memory, context
         self._graph = build_graph(memory, model=model, tools=tools)
         self._config: RunnableConfig = {"configurable": {"thread_id": session_id}}
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(_Threads())
-        self._task: asyncio.Task[None] | None = None
+        self._running = Stoppable()
         self._phase = "idle"
         self._stopping = False
 
     def close(self) -> None:
         """Close the event loop; a model call that was given up is not waited for."""
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
+        self._running.close()
 
     # -- what a person does ------------------------------------------------------------------------------
 
@@ -158,19 +151,17 @@ class Conversation:
     def _run(self, given: Any, said: Said, show: Show) -> None:
         self._stopping = False
         self._phase = "deciding" if isinstance(given, Command) else "answering"
-        self._task = self._loop.create_task(self._watch(given, said, show))
-        with _on_ctrl_c(lambda: self._loop.call_soon_threadsafe(self._stop)):
-            try:
-                self._loop.run_until_complete(self._task)
-            except asyncio.CancelledError:
-                said.stopped = True
+        try:
+            self._running.run(self._watch(given, said, show), on_ctrl_c=self._stop)
+        except Stopped:
+            said.stopped = True
         said.stopped = said.stopped or self._stopping
 
     def _stop(self) -> None:
         """Stop what runs; while the turn is being recorded, right after that: it is recorded or it is not."""
         self._stopping = self._phase != "deciding"
-        if self._phase in {"answering", "reflecting"} and self._task is not None:
-            self._task.cancel()
+        if self._phase in {"answering", "reflecting"}:
+            self._running.stop()
 
     async def _watch(self, given: Any, said: Said, show: Show) -> None:
         began = time.perf_counter()
@@ -240,42 +231,3 @@ def _changes(before: dict[int, UserMemory], after: dict[int, UserMemory]) -> lis
     ]
     gone = [MemoryChange("forgot", memory) for i, memory in before.items() if i not in after]
     return sorted([*added, *updated, *gone], key=lambda change: change.memory.id)
-
-
-class _Threads(ThreadPoolExecutor):
-    """Threads for an event loop that nobody waits for at the end.
-
-    A client without an async side is called in a thread, and a call that hangs there would keep the process.
-    """
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run a call in a thread of its own."""
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - it is the caller's, and raised again there
-                future.set_exception(error)
-
-        threading.Thread(target=run, name="learngate", daemon=True).start()
-        return future
-
-
-@contextlib.contextmanager
-def _on_ctrl_c(act: Callable[[], object]) -> Iterator[None]:
-    """Call `act` on Ctrl-C instead of raising somewhere in the middle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handler(_signal: int, _frame: FrameType | None) -> None:
-        act()
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -31,16 +31,20 @@ def reflect(ctx: typer.Context, limit: Limit = 100, model: Model = None, json: J
         reports: list[ReflectionReport] = []
         stopped = False
         with busy(f"reflecting on {counted(waiting, 'turn')} …") as news:
-            from learngate.graph import reflect_pending
+            from learngate.app.stopping import Stoppable, Stopped
+            from learngate.graph import areflect_pending
 
             def on_turn(report: ReflectionReport) -> None:
                 reports.append(report)
                 news(f"reflected on {len(reports)} of {counted(waiting, 'turn')} …")
 
+            running = Stoppable()
             try:
-                reflect_pending(memory, model=chosen, limit=limit, on_turn=on_turn)
-            except KeyboardInterrupt:
+                running.run(areflect_pending(memory, model=chosen, limit=limit, on_turn=on_turn))
+            except Stopped:
                 stopped = True
+            finally:
+                running.close()
     if json:
         say_json(reports)
     else:

@@ -175,8 +175,8 @@ class Inbox:
 
         target = console()
         target.print()
-        choices = f"{CHOICES}  [q]uit" + (f"  ·  {place}" if place else "")
-        target.print(proposal_card(self._memory, proposal, target, choices=choices))
+        choices = f"{CHOICES}  [q]uit"
+        target.print(proposal_card(self._memory, proposal, target, choices=choices, place=place))
         while True:
             decision = ask_decision(proposal, may_quit=True)
             if decision is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AnyMessage
@@ -43,16 +44,38 @@ def reflect_pending(
     graph = build_reflection(memory, model=model)
     reports = []
     for turn in memory.sessions.unreflected(limit=limit):
-        result = graph.invoke(_state(turn))
-        after = memory.sessions.get(turn.session_id, turn.id)
-        proposal = result.get("proposal")
-        report = ReflectionReport(
-            turn.session_id, turn.id, after.reflection, proposal["id"] if proposal else None, after.error
-        )
+        report = _report(memory, turn, graph.invoke(_state(turn)))
         reports.append(report)
         if on_turn is not None:
             on_turn(report)
     return reports
+
+
+async def areflect_pending(
+    memory: Memory,
+    *,
+    model: BaseChatModel | str,
+    limit: int = 100,
+    on_turn: Callable[[ReflectionReport], None] | None = None,
+) -> list[ReflectionReport]:
+    """Do as `reflect_pending`, asynchronously; cancelled, it gives up a call that hangs."""
+    graph = await asyncio.to_thread(build_reflection, memory, model=model)
+    reports = []
+    for turn in await asyncio.to_thread(memory.sessions.unreflected, limit=limit):
+        result = await graph.ainvoke(_state(turn))
+        report = await asyncio.to_thread(_report, memory, turn, result)
+        reports.append(report)
+        if on_turn is not None:
+            on_turn(report)
+    return reports
+
+
+def _report(memory: Memory, turn: Turn, result: dict[str, Any]) -> ReflectionReport:
+    after = memory.sessions.get(turn.session_id, turn.id)
+    proposal = result.get("proposal")
+    return ReflectionReport(
+        turn.session_id, turn.id, after.reflection, proposal["id"] if proposal else None, after.error
+    )
 
 
 def _state(turn: Turn) -> State:

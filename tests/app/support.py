@@ -25,7 +25,7 @@ RULE = "When comparing ETFs, check both expense ratio and tracking error."
 INSIGHT = RULE
 GEMINI = "google_genai:gemini-3-flash-preview"
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>]|[\x07\x0f\r]")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>]|[\x07\x0f\r]")
 
 
 def learngate(*args, cwd, stdin=b"", env=None, timeout=60):
@@ -68,7 +68,7 @@ class Terminal:
     @property
     def text(self) -> str:
         """Everything that was shown so far, without escape sequences."""
-        return _ESCAPES.sub("", self.raw.decode(errors="replace"))
+        return ESCAPES.sub("", self.raw.decode(errors="replace"))
 
     def expect(self, wanted: str, seconds: float = 60) -> str:
         """Read until something new shows `wanted`, and return all that is new up to there."""

@@ -124,6 +124,7 @@ def test_the_room_offers_what_it_says() -> None:
         "Budgets",
         "Context",
         "ReflectionReport",
+        "areflect_pending",
         "aresume_decided",
         "build_graph",
         "reflect_pending",
