@@ -54,8 +54,9 @@ class LearngateSaver(SqliteSaver):
                 raise
 
     def close(self) -> None:
-        """Close the saver's connection."""
-        self.conn.close()
+        """Close the saver's connection, once no thread of a run that was given up is using it."""
+        with self.lock:
+            self.conn.close()
 
     def list(
         self,

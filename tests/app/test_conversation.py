@@ -56,10 +56,18 @@ def test_ctrl_c_at_any_step_leaves_a_turn_or_none_and_says_which(step, when, mem
     real = getattr(getattr(memory, store), name)
     model = ScriptedChat(answers=["one", "two"], reflections=[FOUND, None])
     conversation = talk(model)
+    looked = threading.Event()
+    recorded_turn = conversation.recorded
+
+    def look(turn_id):
+        looked.set()
+        return recorded_turn(turn_id)
 
     def stopped(*args, **options):
         if when == "before":
             ctrl_c()
+            if step == "saving":  # nobody may look before the turn is there: give them the time to
+                looked.wait(0.5)
         result = real(*args, **options)
         if when == "after":
             ctrl_c()
@@ -67,10 +75,12 @@ def test_ctrl_c_at_any_step_leaves_a_turn_or_none_and_says_which(step, when, mem
 
     with monkeypatch.context() as patched:
         patched.setattr(getattr(memory, store), name, stopped)
+        patched.setattr(conversation, "recorded", look)
         said = conversation.say("first", Silent())
     assert said.stopped
     assert said.error is None
     assert said.recorded is recorded
+    assert bool(model.reflected) is (step in {"remembering", "proposing"})
     turns = [turn.question for turn in memory.sessions.window("s")]
     assert turns == (["first"] if recorded else [])
     again = conversation.say("second", Silent())
@@ -83,14 +93,15 @@ def test_ctrl_c_at_any_step_leaves_a_turn_or_none_and_says_which(step, when, mem
 
 @pytest.mark.parametrize("part", ["answers", "reflections"])
 def test_ctrl_c_gives_up_a_call_that_never_comes_back(part, memory, talk):
-    came_back = threading.Event()
+    release, came_back = threading.Event(), threading.Event()
 
     class Hanging(ScriptedChat):
         def _reply(self, messages, tools):
             reflecting = any(tool["name"] == "Reflection" for tool in tools)
             if reflecting == (part == "reflections"):
                 ctrl_c()
-                came_back.wait(60)
+                release.wait(20)
+                came_back.set()
             return super()._reply(messages, tools)
 
     conversation = talk(Hanging(answers=["one"], reflections=[FOUND]))
@@ -100,7 +111,7 @@ def test_ctrl_c_gives_up_a_call_that_never_comes_back(part, memory, talk):
         assert said.recorded is (part == "reflections")
         assert not came_back.is_set()
     finally:
-        came_back.set()
+        release.set()
     assert memory.users.list("ana") == []
     assert memory.learnings.pending(namespace="default") == []
 

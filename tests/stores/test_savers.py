@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import threading
 from operator import add
 from typing import Annotated, Any, TypedDict
 
@@ -192,3 +193,33 @@ def test_a_memory_has_one_saver(saver):
         savers = together(*[memory.checkpointer] * 8)
         assert len({id(one) for one in savers}) == 1
         assert savers[0] is not saver
+
+
+def test_closing_waits_for_a_thread_that_still_writes(saver):
+    """A run that was given up may still write in its thread; a connection closed under it ends the process."""
+    writing, closing, done = threading.Event(), threading.Event(), threading.Event()
+    failed = []
+
+    def write():
+        try:
+            with saver.cursor() as cursor:
+                writing.set()
+                closing.wait(10)
+                done.wait(0.2)
+                cursor.execute("SELECT count(*) FROM checkpoints").fetchone()
+        except (sqlite3.Error, StoreError) as error:
+            failed.append(error)
+
+    def close():
+        closing.set()
+        saver.close()
+        done.set()
+
+    writer, closer = threading.Thread(target=write), threading.Thread(target=close)
+    writer.start()
+    assert writing.wait(10)
+    closer.start()
+    for thread in (writer, closer):
+        thread.join(10)
+    assert done.is_set()
+    assert failed == []
