@@ -126,6 +126,13 @@ def test_a_vector_that_is_no_number_is_no_direction():
         assert hits[0].learning.id == 1
 
 
+def test_a_query_without_a_direction_is_near_to_nothing():
+    with open_memory("sqlite://", embedder=Hashed()) as memory:
+        fill(memory, "mind costs")
+        assert [hit.dense for hit in memory.learnings.search("?!…", namespace="n", floor=False)] == [0.0]
+        assert memory.learnings.search("?!…", namespace="n") == []
+
+
 @pytest.mark.parametrize("text", ["?!…", "☕", "___", "-"])
 def test_a_text_of_marks_alone_is_stored_and_searched_without_a_nan(memory, text):
     fill(memory, "mind costs", text)

@@ -116,6 +116,30 @@ def test_scopes_that_leave_memory_come_back_whole(monkeypatch):
         assert index.search("learning", scopes, query, 100) == pytest.approx(everything, abs=1e-5)
 
 
+class Counted(Vectors):
+    """Counts what an index reads again."""
+
+    reads = 0
+
+    def load(self, *args, **more):
+        self.reads += 1
+        return super().load(*args, **more)
+
+
+def test_only_what_has_changed_is_read_again():
+    with open_memory("sqlite://", embedder=EMBEDDER) as memory:
+        fill(memory)
+        counted = Counted(memory.database, EMBEDDER)
+        index, query = VectorIndex(memory.database, counted), unit("rule")
+        reads = []
+        for step in (None, None, "a", None, "b", None):
+            if step is not None:
+                memory.learnings.add(draft(f"{step} is new"), namespace=step, actor="a")
+            index.search("learning", [token("a")], query, 100)
+            reads.append(counted.reads)
+        assert reads == [1, 1, 2, 2, 2, 2]
+
+
 def test_two_indexes_on_one_database_see_each_others_changes(url):
     with open_memory(url, embedder=EMBEDDER) as one, open_memory(url, embedder=EMBEDDER) as other:
         indexes, query = [index_of(one), index_of(other)], unit("rule 3")
