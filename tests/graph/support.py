@@ -16,7 +16,7 @@ from sqlalchemy import select, text
 from learngate.graph import Context, build_graph
 from learngate.graph.scripted import ScriptedChat, learning
 from learngate.nodes.reflection import Candidate, MemoryChange, Reflection
-from learngate.stores import Memory, ProposalDraft, open_memory, tables
+from learngate.stores import Memory, ProposalDraft, Turn, open_memory, tables
 from learngate.stores.embedders import WordLlamaEmbeddings
 
 INSIGHT = "When comparing ETFs, check both expense ratio and tracking error."
@@ -178,8 +178,9 @@ def teach(memory: Memory, session: str = "s", **saver: Any) -> None:
     """Give Ana a past: two turns of the session, a memory, and a learning that fits her next question."""
     memory.users.remember("ana", "Ana wants low costs.")
     memory.learnings.add(ProposalDraft("Duration", KNOWN), namespace="finance", actor="kim")
-    earlier = build_graph(memory, model=ScriptedChat(answers=["An ETF is a fund."]), reflection="off", **saver)
-    earlier.invoke(say("What is an ETF?", "past-1"), thread(session), context=ANA)
+    earlier = build_graph(memory, model=ScriptedChat(answers=["It holds bonds."]), reflection="off", **saver)
+    before_that = HumanMessage("What is an ETF?"), AIMessage("An ETF is a fund.")
+    memory.sessions.append(Turn(session, before_that, id="past-1", user_id="ana", namespace="finance"))
     earlier.invoke(say("And a bond ETF?", "past-2"), thread(session), context=ANA)
 
 

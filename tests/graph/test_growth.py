@@ -1,7 +1,7 @@
 """A session's files grow by the turn and not by the square: state keeps a window, SQL keeps the rest.
 
 The bounds are those for 500 turns (90 MB, and 25 MB at durability "exit") scaled to fewer; LangGraph's
-`add_messages` kept whole needs more than twice as much at this length already, and eight times at 500 turns.
+`add_messages` kept whole needs eight times as much at 500 turns.
 """
 
 import random
@@ -15,7 +15,7 @@ from learngate.graph.scripted import ScriptedChat
 from learngate.stores import ProposalDraft
 from tests.graph.support import ANA, opened, say, thread
 
-TURNS = 120
+TURNS = 80
 CHARACTERS = 400
 
 

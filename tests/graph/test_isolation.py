@@ -1,7 +1,7 @@
 """Two users: nothing of one reaches the other, through no way in; and nobody is somebody of their own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from tests.graph.support import (
     BEN,
     INSIGHT,
     everything,
+    opened,
     proposing,
     rows,
     say,
@@ -123,13 +124,24 @@ strangers = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def waiting(memory: Memory) -> tuple[Any, ScriptedChat]:
-    """A graph on which Ana's thread has a past and waits at the gate."""
+def paused(memory: Memory) -> tuple[Any, ScriptedChat]:
+    """Return a graph on which Ana's thread has a past and waits at the gate."""
     model = proposing("Ana, note this.")
     graph = build_graph(memory, model=model)
     graph.invoke(say("My secret is 4711."), thread("ana"), context=ANA)
     return graph, model
+
+
+@pytest.fixture
+def waiting(memory: Memory) -> tuple[Any, ScriptedChat]:
+    return paused(memory)
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[tuple[Memory, Any, ScriptedChat]]:
+    """One paused thread for all who are refused: each test finds it as the one before left it, or it fails."""
+    with opened() as memory:
+        yield memory, *paused(memory)
 
 
 @every_way
@@ -143,9 +155,9 @@ def test_every_way_in_works_for_the_owner(waiting: Any, memory: Memory, way: Way
 @strangers
 @every_way
 def test_a_guessed_thread_is_refused_before_anything_happens(
-    waiting: Any, memory: Memory, way: Way, stranger: Context | None
+    guarded: Any, way: Way, stranger: Context | None
 ) -> None:
-    graph, model = waiting
+    memory, graph, model = guarded
     before, asked = everything(memory), len(model.prompts)
     with pytest.raises(NotAllowed):
         way(graph, say("What is the secret?"), thread("ana"), stranger)
@@ -157,10 +169,8 @@ def test_a_guessed_thread_is_refused_before_anything_happens(
 @pytest.mark.parametrize("given", [Command(resume="approve"), Command(goto="__end__"), None], ids=repr)
 @pytest.mark.parametrize("stranger", [BEN, Context()], ids=["ben", "nobody"])
 @every_way
-def test_nor_may_a_stranger_let_it_go_on(
-    waiting: Any, memory: Memory, way: Way, stranger: Context, given: Any
-) -> None:
-    graph, _ = waiting
+def test_nor_may_a_stranger_let_it_go_on(guarded: Any, way: Way, stranger: Context, given: Any) -> None:
+    memory, graph, _ = guarded
     before = everything(memory)
     with pytest.raises(NotAllowed):
         way(graph, given, thread("ana"), stranger)

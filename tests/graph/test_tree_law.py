@@ -202,5 +202,5 @@ class Thread(RuleBasedStateMachine):
                 return
 
 
-Thread.TestCase.settings = settings(max_examples=20, stateful_step_count=12)
+Thread.TestCase.settings = settings(max_examples=15, stateful_step_count=12)
 test_the_prompt_is_the_branchs_own_past = Thread.TestCase
