@@ -20,9 +20,9 @@ from learngate.stores.records import (
     ProposalDraft,
     Revision,
 )
-from learngate.stores.sessions import claim_effect, reflected
 from learngate.stores.tables import decisions, learnings, proposals, revisions
 from learngate.stores.text import check_namespace, check_text, digest, lineage
+from learngate.stores.tree import claim_effect, reflected
 
 _learnings, _proposals = learnings.c, proposals.c
 

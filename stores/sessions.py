@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, case, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from learngate.stores import codec, lexical
+from learngate.stores import codec, lexical, tree
 from learngate.stores.database import Database
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
-from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Session, Turn, TurnHit, now
-from learngate.stores.tables import effects, excerpts, messages, recalls, sessions, turns
+from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
+from learngate.stores.tables import excerpts, messages, sessions, turns
 from learngate.stores.text import check_name, check_namespace, check_text
 
 MAX_ATTEMPTS = 5
@@ -103,57 +103,9 @@ class Sessions:
             owner = connection.scalar(select(sessions.c.user_id).where(sessions.c.id == turn.session_id))
             if owner != turn.user_id:
                 raise NotAllowed(f"session {turn.session_id!r} is not {_whose(turn.user_id)}")
-            if _seq(connection, turn.session_id, turn.id) is None:
-                self._record(connection, turn)
+            if tree.seq_of(connection, turn.session_id, turn.id) is None:
+                tree.record(connection, turn)
         return self.get(turn.session_id, turn.id)
-
-    def _record(self, connection: Connection, turn: Turn) -> None:
-        parent = turn.parent
-        if parent is None:
-            parent = connection.scalar(select(sessions.c.newest).where(sessions.c.id == turn.session_id))
-        parent_seq = _seq(connection, turn.session_id, parent) if parent else None
-        if parent and parent_seq is None:
-            raise NotFound(f"session {turn.session_id!r} has no turn {parent!r} to follow")
-        seq = connection.execute(
-            insert(turns).values(
-                session_id=turn.session_id,
-                id=turn.id,
-                parent_seq=parent_seq,
-                user_id=turn.user_id,
-                namespace=turn.namespace,
-                status=turn.status,
-                reflection=turn.reflection,
-                happened_at=turn.happened_at,
-                recorded_at=now(),
-                checkpoint_id=turn.checkpoint_id,
-                usage=turn.usage,
-                scope=_scope(turn.user_id),
-                body=_body(turn),
-            )
-        ).inserted_primary_key
-        assert seq is not None
-        connection.execute(
-            insert(messages),
-            [
-                {
-                    "turn_seq": seq[0],
-                    "position": position,
-                    "id": message.id,
-                    "role": message.type,
-                    "format": codec.FORMAT,
-                    "data": codec.to_text(message),
-                }
-                for position, message in enumerate(
-                    (turn.messages[0].model_copy(update={"id": turn.id}), *turn.messages[1:])
-                )
-            ],
-        )
-        if turn.recalled:
-            connection.execute(insert(recalls), _recall_rows(seq[0], turn.recalled))
-        moved = {"newest": turn.id} if turn.status == "complete" else {}
-        connection.execute(
-            update(sessions).where(sessions.c.id == turn.session_id).values(deleted_at=None, **moved)
-        )
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -173,7 +125,7 @@ class Sessions:
         if not ids:
             return []
         with self._db.read() as connection:
-            found = _load(connection, _of(session_id, turns.c.id.in_(ids)))
+            found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(ids)))
         by_id = {turn.id: turn for turn in found.values()}
         return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
 
@@ -183,8 +135,8 @@ class Sessions:
         `head` names the branch's last turn; `None` takes the session's newest, `""` an empty branch.
         """
         with self._db.read() as connection:
-            chain = _chain(connection, session_id, head, turns)
-            found = _load(connection, _of(session_id, _turns.seq.in_([row.seq for row in chain])))
+            chain = tree.chain(connection, session_id, head, turns)
+            found = tree.load(connection, tree.of_session(session_id, tree.among(row.seq for row in chain)))
         return [*found.values()]
 
     def place(self, session_id: str, *, head: str | None, message_id: str, keep: int) -> Placement:
@@ -193,7 +145,7 @@ class Sessions:
         `kept` are the ids of the messages of the last `keep` turns up to the head, oldest first.
         """
         with self._db.read() as connection:
-            chain = _chain(connection, session_id, head, keep)
+            chain = tree.chain(connection, session_id, head, keep)
             seqs = [row.seq for row in chain]
             owned = connection.scalars(
                 select(messages.c.id)
@@ -201,10 +153,10 @@ class Sessions:
                 .order_by(messages.c.turn_seq, messages.c.position)
             ).all()
             top = chain[0].id if chain else ROOT
-            seq = _seq(connection, session_id, message_id)
+            seq = tree.seq_of(connection, session_id, message_id)
             known: Literal["new", "behind", "elsewhere"] = "new"
             if seq is not None:
-                behind = seq in seqs or _is_behind(connection, seq, seqs)
+                behind = seq in seqs or tree.is_behind(connection, seq, seqs)
                 known = "behind" if behind else "elsewhere"
         return Placement(top, known, tuple(i for i in owned if i))
 
@@ -252,9 +204,9 @@ class Sessions:
         """
         check_text(query, what="the query", limit=10_000)
         with self._db.read() as connection:
-            found = lexical.search(connection, turns, scopes=[_scope(user_id)], query=query, limit=k)
+            found = lexical.search(connection, turns, scopes=[tree.turn_scope(user_id)], query=query, limit=k)
             scores = dict(found)
-            loaded = _load(connection, select(turns).where(turns.c.seq.in_(scores)))
+            loaded = tree.load(connection, select(turns).where(turns.c.seq.in_(scores)))
         hits = [TurnHit(turn, scores[seq]) for seq, turn in loaded.items()]
         return sorted(hits, key=lambda hit: -hit.score)
 
@@ -288,7 +240,7 @@ class Sessions:
     def unreflected(self, *, limit: int = 100) -> list[Turn]:
         """Return turns whose reflection is pending or failed, the oldest first."""
         with self._db.read() as connection:
-            found = _load(
+            found = tree.load(
                 connection,
                 select(turns)
                 .where(
@@ -306,7 +258,7 @@ class Sessions:
     ) -> None:
         """Note how a turn's reflection ended, with the reason where it failed."""
         with self._db.write() as connection:
-            connection.execute(_marked(session_id, turn_id, status, error))
+            connection.execute(tree.marked(session_id, turn_id, status, error))
 
     # `list` stands last, because below it the word means this method.
     def list(self, *, user_id: str | None, limit: int = 100) -> list[Session]:
@@ -314,174 +266,10 @@ class Sessions:
         return self._sessions(sessions.c.user_id.is_not_distinct_from(user_id), limit)
 
 
-_turns = turns.c
-
-
-def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
-    """Claim that one step of a turn takes effect now; `False` when it has before.
-
-    A turn that was never recorded (a store used without sessions) has nothing to claim.
-    """
-    seq = _seq(connection, session_id, turn_id)
-    if seq is None:
-        return True
-    claimed = connection.execute(
-        upsert(effects).values(turn_seq=seq, effect=effect, at=now()).on_conflict_do_nothing()
-    )
-    return claimed.rowcount == 1
-
-
-def reflected(connection: Connection, session_id: str, turn_id: str) -> None:
-    """Note, inside a transaction, that everything a turn's reflection brought has taken effect."""
-    connection.execute(_marked(session_id, turn_id, "done", None))
-
-
-def _marked(session_id: str, turn_id: str, status: ReflectionStatus, error: str | None) -> Any:
-    failed = 1 if status == "failed" else 0
-    return (
-        update(turns)
-        .where(_turns.session_id == session_id, _turns.id == turn_id, _turns.reflection != "done")
-        .values(
-            reflection=status,
-            reflection_error=error,
-            reflection_attempts=_turns.reflection_attempts + failed,
-        )
-    )
-
-
 def _open(connection: Connection, session_id: str, user_id: str | None) -> None:
     connection.execute(
         upsert(sessions).values(id=session_id, user_id=user_id, opened_at=now()).on_conflict_do_nothing()
     )
-
-
-def _of(session_id: str, condition: Any) -> Select[Any]:
-    return select(turns).where(_turns.session_id == session_id, condition).order_by(_turns.seq)
-
-
-def _seq(connection: Connection, session_id: str, turn_id: str) -> int | None:
-    found: int | None = connection.scalar(
-        select(_turns.seq).where(_turns.session_id == session_id, _turns.id == turn_id)
-    )
-    return found
-
-
-def _chain(connection: Connection, session_id: str, head: str | None, limit: int) -> Sequence[Row[Any]]:
-    """Return up to `limit` completed turns from the head back to the root, newest first.
-
-    A failed turn on the way (an import may bring one) is passed over.
-    """
-    if head == ROOT or limit < 1:
-        return []
-    top = literal(head) if head is not None else _newest(session_id)
-    counts = case((_turns.status == "complete", 1), else_=0)
-    start = select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, counts.label("steps")).where(
-        _turns.session_id == session_id, _turns.id == top
-    )
-    chain = start.cte("chain", recursive=True)
-    chain = chain.union_all(
-        select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, chain.c.steps + counts).where(
-            _turns.seq == chain.c.parent_seq, chain.c.steps < limit
-        )
-    )
-    return connection.execute(select(chain).where(chain.c.status == "complete").order_by(chain.c.steps)).all()
-
-
-def _newest(session_id: str) -> Any:
-    return select(sessions.c.newest).where(sessions.c.id == session_id).scalar_subquery()
-
-
-def _is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
-    """Whether turn `seq` was completed and is an ancestor of the oldest of `seqs`."""
-    if not seqs:
-        return False
-    chain = select(_turns.seq, _turns.parent_seq).where(_turns.seq == seqs[-1]).cte("line", recursive=True)
-    chain = chain.union_all(
-        # A parent is always older than its child, so nothing below `seq` can lead to it.
-        select(_turns.seq, _turns.parent_seq).where(_turns.seq == chain.c.parent_seq, _turns.seq >= seq)
-    )
-    ancestor = select(_turns.seq).join(chain, chain.c.seq == _turns.seq)
-    return connection.scalar(ancestor.where(_turns.seq == seq, _turns.status == "complete")) is not None
-
-
-def _load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
-    """Return the turns that a query over `turns` selects, whole, by their sequence number."""
-    rows = connection.execute(query).all()
-    seqs = [row.seq for row in rows]
-    parents = dict(
-        connection.execute(
-            select(_turns.seq, _turns.id).where(_turns.seq.in_([r.parent_seq for r in rows if r.parent_seq]))
-        ).all()
-    )
-    said: dict[int, list[Any]] = {seq: [] for seq in seqs}
-    for row in connection.execute(
-        select(messages.c.turn_seq, messages.c.data)
-        .where(messages.c.turn_seq.in_(seqs))
-        .order_by(messages.c.turn_seq, messages.c.position)
-    ):
-        said[row.turn_seq].append(codec.from_text(row.data))
-    recalled = _recalled(connection, seqs)
-    return {
-        row.seq: Turn(
-            session_id=row.session_id,
-            messages=tuple(said[row.seq]),
-            id=row.id,
-            user_id=row.user_id,
-            namespace=row.namespace,
-            parent=parents.get(row.parent_seq, ROOT),
-            status=row.status,
-            reflection=row.reflection,
-            happened_at=row.happened_at,
-            recorded_at=row.recorded_at,
-            checkpoint_id=row.checkpoint_id,
-            usage=row.usage,
-            recalled=tuple(recalled.get(row.seq, ())),
-            error=row.reflection_error,
-            attempts=row.reflection_attempts,
-        )
-        for row in rows
-    }
-
-
-def _recalled(connection: Connection, seqs: Iterable[int]) -> dict[int, list[Recalled]]:
-    found: dict[int, list[Recalled]] = {}
-    rows = connection.execute(
-        select(recalls).where(recalls.c.turn_seq.in_(seqs)).order_by(recalls.c.kind, recalls.c.rank)
-    )
-    for row in rows:
-        found.setdefault(row.turn_seq, []).append(
-            Recalled(row.kind, row.row_id, row.revision, row.score, row.fate == "shown")
-        )
-    return found
-
-
-def _recall_rows(seq: int, recalled: Sequence[Recalled]) -> list[dict[str, Any]]:
-    return [
-        {
-            "turn_seq": seq,
-            "kind": one.kind,
-            "row_id": one.id,
-            "revision": one.revision,
-            "rank": rank,
-            "score": one.score,
-            "fate": "shown" if one.shown else "cut",
-        }
-        for rank, one in enumerate(recalled)
-    ]
-
-
-def _scope(user_id: str | None) -> str:
-    # Nobody's turns share one scope, which no user's name can collide with.
-    return lexical.scope_token("user", user_id) if user_id is not None else lexical.scope_token("nobody", "")
-
-
-def _body(turn: Turn) -> str:
-    said = [
-        f"{message.name or {'human': turn.user_id or 'user', 'ai': 'assistant'}.get(message.type)}: {message.text}"
-        for message in turn.messages
-        if message.type in {"human", "ai"} and message.text
-    ]
-    return lexical.search_body(*said, f"{turn.happened_at:%A %d %B %Y %Y-%m-%d}")
 
 
 def _title(body: str | None) -> str:

@@ -13,9 +13,9 @@ from learngate.stores.database import Database
 from learngate.stores.errors import InvalidInput, NotFound
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
-from learngate.stores.sessions import claim_effect, reflected
 from learngate.stores.tables import embeddings, memory_revisions, user_memories
 from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, clean, digest
+from learngate.stores.tree import claim_effect, reflected
 from learngate.stores.vectors import note_change
 
 _memories = user_memories.c

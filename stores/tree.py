@@ -1,0 +1,238 @@
+"""Turns as rows: recorded once, followed back from a head, read whole, and their effects claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, Update, case, insert, literal, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from learngate.stores import codec, lexical
+from learngate.stores.errors import NotFound
+from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, now
+from learngate.stores.tables import effects, messages, recalls, sessions, turns
+
+_turns = turns.c
+
+
+def record(connection: Connection, turn: Turn) -> None:
+    """Write a turn with its messages and what was recalled for it.
+
+    Raises:
+        NotFound: the session has no turn `turn.parent`.
+    """
+    parent = turn.parent
+    if parent is None:
+        parent = connection.scalar(select(sessions.c.newest).where(sessions.c.id == turn.session_id))
+    parent_seq = seq_of(connection, turn.session_id, parent) if parent else None
+    if parent and parent_seq is None:
+        raise NotFound(f"session {turn.session_id!r} has no turn {parent!r} to follow")
+    seq = connection.execute(
+        insert(turns).values(
+            session_id=turn.session_id,
+            id=turn.id,
+            parent_seq=parent_seq,
+            user_id=turn.user_id,
+            namespace=turn.namespace,
+            status=turn.status,
+            reflection=turn.reflection,
+            happened_at=turn.happened_at,
+            recorded_at=now(),
+            checkpoint_id=turn.checkpoint_id,
+            usage=turn.usage,
+            scope=turn_scope(turn.user_id),
+            body=_body(turn),
+        )
+    ).inserted_primary_key
+    assert seq is not None
+    connection.execute(
+        insert(messages),
+        [
+            {
+                "turn_seq": seq[0],
+                "position": position,
+                "id": message.id,
+                "role": message.type,
+                "format": codec.FORMAT,
+                "data": codec.to_text(message),
+            }
+            for position, message in enumerate(
+                (turn.messages[0].model_copy(update={"id": turn.id}), *turn.messages[1:])
+            )
+        ],
+    )
+    if turn.recalled:
+        connection.execute(insert(recalls), _recall_rows(seq[0], turn.recalled))
+    moved = {"newest": turn.id} if turn.status == "complete" else {}
+    connection.execute(update(sessions).where(sessions.c.id == turn.session_id).values(deleted_at=None, **moved))
+
+
+def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
+    """Claim that one step of a turn takes effect now; `False` when it has before.
+
+    A turn that was never recorded (a store used without sessions) has nothing to claim.
+    """
+    seq = seq_of(connection, session_id, turn_id)
+    if seq is None:
+        return True
+    claimed = connection.execute(
+        upsert(effects).values(turn_seq=seq, effect=effect, at=now()).on_conflict_do_nothing()
+    )
+    return claimed.rowcount == 1
+
+
+def reflected(connection: Connection, session_id: str, turn_id: str) -> None:
+    """Note, inside a transaction, that everything a turn's reflection brought has taken effect."""
+    connection.execute(marked(session_id, turn_id, "done", None))
+
+
+def marked(session_id: str, turn_id: str, status: ReflectionStatus, error: str | None) -> Update:
+    """Return the statement that notes how a turn's reflection ended; one that is done stays done."""
+    failed = 1 if status == "failed" else 0
+    return (
+        update(turns)
+        .where(_turns.session_id == session_id, _turns.id == turn_id, _turns.reflection != "done")
+        .values(
+            reflection=status,
+            reflection_error=error,
+            reflection_attempts=_turns.reflection_attempts + failed,
+        )
+    )
+
+
+def of_session(session_id: str, condition: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for a session's turns, in the order in which they were recorded."""
+    return select(turns).where(_turns.session_id == session_id, condition).order_by(_turns.seq)
+
+
+def among(seqs: Iterable[int]) -> ColumnElement[bool]:
+    """Return the condition that a turn is one of these."""
+    return _turns.seq.in_([*seqs])
+
+
+def seq_of(connection: Connection, session_id: str, turn_id: str) -> int | None:
+    """Return the sequence number of a turn; `None` where the session has no such turn."""
+    found: int | None = connection.scalar(
+        select(_turns.seq).where(_turns.session_id == session_id, _turns.id == turn_id)
+    )
+    return found
+
+
+def chain(connection: Connection, session_id: str, head: str | None, limit: int) -> Sequence[Row[Any]]:
+    """Return up to `limit` completed turns from the head back to the root, newest first.
+
+    A failed turn on the way (an import may bring one) is passed over.
+    """
+    if head == ROOT or limit < 1:
+        return []
+    top = literal(head) if head is not None else _newest(session_id)
+    counts = case((_turns.status == "complete", 1), else_=0)
+    start = select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, counts.label("steps")).where(
+        _turns.session_id == session_id, _turns.id == top
+    )
+    line = start.cte("line", recursive=True)
+    line = line.union_all(
+        select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, line.c.steps + counts).where(
+            _turns.seq == line.c.parent_seq, line.c.steps < limit
+        )
+    )
+    return connection.execute(select(line).where(line.c.status == "complete").order_by(line.c.steps)).all()
+
+
+def _newest(session_id: str) -> Any:
+    return select(sessions.c.newest).where(sessions.c.id == session_id).scalar_subquery()
+
+
+def is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
+    """Whether turn `seq` was completed and is an ancestor of the oldest of `seqs`."""
+    if not seqs:
+        return False
+    chain = select(_turns.seq, _turns.parent_seq).where(_turns.seq == seqs[-1]).cte("line", recursive=True)
+    chain = chain.union_all(
+        # A parent is always older than its child, so nothing below `seq` can lead to it.
+        select(_turns.seq, _turns.parent_seq).where(_turns.seq == chain.c.parent_seq, _turns.seq >= seq)
+    )
+    ancestor = select(_turns.seq).join(chain, chain.c.seq == _turns.seq)
+    return connection.scalar(ancestor.where(_turns.seq == seq, _turns.status == "complete")) is not None
+
+
+def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
+    """Return the turns that a query over `turns` selects, whole, by their sequence number."""
+    rows = connection.execute(query).all()
+    seqs = [row.seq for row in rows]
+    parents = dict(
+        connection.execute(
+            select(_turns.seq, _turns.id).where(_turns.seq.in_([r.parent_seq for r in rows if r.parent_seq]))
+        ).all()
+    )
+    said: dict[int, list[Any]] = {seq: [] for seq in seqs}
+    for row in connection.execute(
+        select(messages.c.turn_seq, messages.c.data)
+        .where(messages.c.turn_seq.in_(seqs))
+        .order_by(messages.c.turn_seq, messages.c.position)
+    ):
+        said[row.turn_seq].append(codec.from_text(row.data))
+    recalled = _recalled(connection, seqs)
+    return {
+        row.seq: Turn(
+            session_id=row.session_id,
+            messages=tuple(said[row.seq]),
+            id=row.id,
+            user_id=row.user_id,
+            namespace=row.namespace,
+            parent=parents.get(row.parent_seq, ROOT),
+            status=row.status,
+            reflection=row.reflection,
+            happened_at=row.happened_at,
+            recorded_at=row.recorded_at,
+            checkpoint_id=row.checkpoint_id,
+            usage=row.usage,
+            recalled=tuple(recalled.get(row.seq, ())),
+            error=row.reflection_error,
+            attempts=row.reflection_attempts,
+        )
+        for row in rows
+    }
+
+
+def _recalled(connection: Connection, seqs: Iterable[int]) -> dict[int, list[Recalled]]:
+    found: dict[int, list[Recalled]] = {}
+    rows = connection.execute(
+        select(recalls).where(recalls.c.turn_seq.in_(seqs)).order_by(recalls.c.kind, recalls.c.rank)
+    )
+    for row in rows:
+        found.setdefault(row.turn_seq, []).append(
+            Recalled(row.kind, row.row_id, row.revision, row.score, row.fate == "shown")
+        )
+    return found
+
+
+def _recall_rows(seq: int, recalled: Sequence[Recalled]) -> list[dict[str, Any]]:
+    return [
+        {
+            "turn_seq": seq,
+            "kind": one.kind,
+            "row_id": one.id,
+            "revision": one.revision,
+            "rank": rank,
+            "score": one.score,
+            "fate": "shown" if one.shown else "cut",
+        }
+        for rank, one in enumerate(recalled)
+    ]
+
+
+def turn_scope(user_id: str | None) -> str:
+    """Return the search token of a user's turns, or of nobody's."""
+    # Nobody's turns share one scope, which no user's name can collide with.
+    return lexical.scope_token("user", user_id) if user_id is not None else lexical.scope_token("nobody", "")
+
+
+def _body(turn: Turn) -> str:
+    said = [
+        f"{message.name or {'human': turn.user_id or 'user', 'ai': 'assistant'}.get(message.type)}: {message.text}"
+        for message in turn.messages
+        if message.type in {"human", "ai"} and message.text
+    ]
+    return lexical.search_body(*said, f"{turn.happened_at:%A %d %B %Y %Y-%m-%d}")
