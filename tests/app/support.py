@@ -89,6 +89,21 @@ class Terminal:
         """Press a key, such as Ctrl-C."""
         os.write(self.master, key)
 
+    def interrupt(self, wanted: str) -> None:
+        """Press Ctrl-C at a prompt until it shows `wanted`.
+
+        Python's readline does not hear one that comes just after the prompt was written, until the next key.
+        """
+        for _ in range(20):
+            self.press(b"\x03")
+            while select.select([self.master], [], [], 1.0)[0]:
+                if not self._read():
+                    break
+                if wanted in self.text[self.seen :]:
+                    self.expect(wanted)
+                    return
+        raise AssertionError(f"Ctrl-C did nothing:\n{self.text[self.seen :]}")
+
     def end(self, seconds: float = 30) -> int:
         """Read to the end, and return the exit status; no traceback was shown."""
         while select.select([self.master], [], [], seconds)[0] and self._read():

@@ -1,6 +1,6 @@
 """A chat on a real terminal: the answer, the gate, Ctrl-C, coming back."""
 
-import pytest
+from rich.cells import cell_len
 
 from learngate.stores import Decision, open_memory
 from tests.app.support import GEMINI, RULE, Gemini, Terminal
@@ -8,6 +8,7 @@ from tests.doubles.gemini import HttpError, Json, Slow, Text
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 ANA = ("chat", "--user", "ana", "--session", "etfs", "--namespace", "finance")
+NOTHING = Json({"memories": [], "learning": None})
 CHOICES = "[a]pprove  [e]dit  [r]eject with a note  [l]ater"
 
 
@@ -30,8 +31,11 @@ def test_the_card_shows_everything_and_approving_it_teaches_the_next_user(tmp_pa
         assert "learngate · offline stand-in · learngate.db · 0 learnings" in header
         assert "no key is set: GOOGLE_API_KEY, or --model," in header
         assert "session etfs, new · ana" in header
+        terminal.type("I'm interested in AI stocks.")
+        terminal.expect("remembered · The user is interested in AI stocks. (memory 1)")
+        terminal.expect("ana ▸ ")
         card = propose(terminal)
-        assert "recalled 0 turns · 0 memories · 0 learnings · " in card
+        assert "recalled 1 turn · 1 memory · 0 learnings · " in card
         assert "proposed learning · finance" in card
         for line in (
             "│ When comparing ETFs, check both expense ratio and tracking error.            │",
@@ -56,20 +60,28 @@ def test_the_card_shows_everything_and_approving_it_teaches_the_next_user(tmp_pa
         assert terminal.end() == 0
 
 
-def test_an_edit_begins_with_the_proposed_words(tmp_path):
+def edit(terminal, title):
+    """Answer with an edit of the title."""
+    terminal.type("e")
+    terminal.expect("title        ▸ Comparing ETFs")
+    terminal.type(title)
+    terminal.expect("insight      ▸ When comparing ETFs")
+    terminal.type("")
+    terminal.expect("applies when ▸ comparing ETFs")
+    terminal.type("")
+
+
+def test_an_edit_begins_with_the_proposed_words_and_is_asked_for_again_where_it_cannot_be_stored(tmp_path):
     with Terminal(*ANA, cwd=tmp_path) as terminal:
         terminal.expect("ana ▸ ")
         propose(terminal)
         terminal.type("what?")
         terminal.expect("a, e, r or l: approve, edit, reject, later")
         terminal.expect("▸ ")
-        terminal.type("e")
-        terminal.expect("title        ▸ Comparing ETFs")
-        terminal.type(" by cost")
-        terminal.expect("insight      ▸ When comparing ETFs")
-        terminal.type("")
-        terminal.expect("applies when ▸ comparing ETFs")
-        terminal.type("")
+        edit(terminal, " and so on" * 20)
+        terminal.expect("Error: the title has 214 bytes; at most 200 are taken")
+        terminal.expect("▸ ")
+        edit(terminal, " by cost")
         terminal.expect("approved in other words by ana · learning 1")
         terminal.expect("ana ▸ ")
         terminal.press(CTRL_D)
@@ -78,29 +90,6 @@ def test_an_edit_begins_with_the_proposed_words(tmp_path):
         (learning,) = stored.learnings.list(namespace="finance")
         assert (learning.title, learning.insight) == ("Comparing ETFs by cost", RULE)
         assert stored.learnings.decision(1).type == "edit"
-
-
-def test_an_edit_that_cannot_be_stored_is_asked_for_again(tmp_path):
-    with Terminal(*ANA, cwd=tmp_path) as terminal:
-        terminal.expect("ana ▸ ")
-        propose(terminal)
-        terminal.type("e")
-        terminal.expect("title        ▸ ")
-        terminal.type(" and so on" * 20)
-        terminal.expect("insight      ▸ ")
-        terminal.type("")
-        terminal.expect("applies when ▸ ")
-        terminal.type("")
-        terminal.expect("Error: the title has 214 bytes; at most 200 are taken")
-        terminal.expect("▸ ")
-        terminal.press(CTRL_C)
-        terminal.expect("left for later · `learngate review 1`")
-        terminal.expect("ana ▸ ")
-        terminal.press(CTRL_C)
-        assert terminal.end() == 0
-    with memory(tmp_path) as stored:
-        assert stored.learnings.list(namespace="finance") == []
-        assert stored.learnings.proposal(1).status == "pending"
 
 
 def test_a_rejection_keeps_its_note_and_is_not_proposed_again(tmp_path):
@@ -124,15 +113,20 @@ def test_what_is_left_for_later_waits_and_the_session_says_so(tmp_path):
     with Terminal(*ANA, cwd=tmp_path) as terminal:
         terminal.expect("ana ▸ ")
         propose(terminal)
+        terminal.interrupt("left for later · `learngate review 1`")
+        terminal.expect("ana ▸ ")
+        terminal.type("Before buying a fund, check its fees and its spread.")
+        terminal.expect(CHOICES)
+        terminal.expect("▸ ")
         terminal.type("l")
-        terminal.expect("left for later · `learngate review 1`")
+        terminal.expect("left for later · `learngate review 2`")
         terminal.expect("ana ▸ ")
         terminal.press(CTRL_D)
         assert terminal.end() == 0
     with Terminal(*ANA, cwd=tmp_path) as terminal:
         shown = terminal.expect("ana ▸ ")
-        assert "session etfs, 1 turn · ana" in shown
-        assert "1 proposal of this session in the inbox: `learngate review 1`" in shown
+        assert "session etfs, 2 turns · ana" in shown
+        assert "2 proposals of this session in the inbox: `learngate review 1`" in shown
         terminal.press(CTRL_D)
         assert terminal.end() == 0
 
@@ -194,50 +188,36 @@ def test_nobody_talks_and_is_told_that_nothing_is_remembered(tmp_path):
         terminal.type("I'm interested in AI stocks.")
         terminal.expect("(offline stand-in")
         assert "remembered ·" not in terminal.expect("\n▸ ")
-        terminal.press(CTRL_C)
+        terminal.interrupt("go on with `learngate chat --session")
         assert terminal.end() == 0
 
 
-def test_what_is_remembered_of_a_user_is_shown(tmp_path):
-    with Terminal(*ANA, cwd=tmp_path) as terminal:
-        terminal.expect("ana ▸ ")
-        terminal.type("I'm interested in AI stocks.")
-        terminal.expect("remembered · The user is interested in AI stocks. (memory 1)")
-        terminal.expect("ana ▸ ")
-        terminal.press(CTRL_D)
-        assert terminal.end() == 0
-
-
-@pytest.mark.parametrize("twice", [False, True])
-def test_ctrl_c_stops_an_answer_that_hangs_and_the_session_goes_on(tmp_path, twice):
+def test_a_model_that_is_down_or_hangs_is_one_line_and_the_session_goes_on(tmp_path):
+    answers = [HttpError(400, "the moon is wrong"), Slow(100), Slow(100), Text("Here I am."), Text("And again.")]
     with (
-        Gemini(answers=[Slow(100), Text("Here I am.")]) as gemini,
+        Gemini(answers=answers, structured=[NOTHING, Slow(100)]) as gemini,
         Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env) as terminal,
     ):
         terminal.expect("ana ▸ ")
-        terminal.type("first question")
-        assert gemini.arrived.wait(60)
-        terminal.press(CTRL_C * (2 if twice else 1))
-        terminal.expect("stopped · nothing of this turn was recorded")
+        terminal.type("question 1")
+        shown = terminal.expect("this turn was recorded").replace("\n", "")
+        assert "Error: the model did not answer: " in shown
+        assert "the moon is wrong" in shown
+        for number, keys in ((2, CTRL_C), (3, CTRL_C + CTRL_C)):
+            terminal.expect("ana ▸ ")
+            gemini.arrived.clear()
+            terminal.type(f"question {number}")
+            assert gemini.arrived.wait(60)
+            terminal.press(keys)
+            terminal.expect("stopped · nothing of this turn was recorded")
         terminal.expect("ana ▸ ")
-        terminal.type("second question")
+        terminal.type("question 4")
         assert "recalled 0 turns" in terminal.expect("Here I am.")
+        assert not {"question 1", "question 2", "question 3"} & set(gemini.prompts()[-1].split("\n"))
         terminal.expect("ana ▸ ")
-        assert "first question" not in gemini.prompts()[-1]
-        terminal.press(CTRL_D)
-        assert terminal.end() == 0
-    with memory(tmp_path) as stored:
-        assert [turn.question for turn in stored.sessions.window("etfs")] == ["second question"]
-
-
-def test_ctrl_c_while_reflecting_keeps_the_turn_and_says_what_waits(tmp_path):
-    with (
-        Gemini(answers=[Text("An answer.")], structured=[Slow(100)]) as gemini,
-        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env) as terminal,
-    ):
-        terminal.expect("ana ▸ ")
-        terminal.type("a question")
-        terminal.expect("An answer.")
+        gemini.arrived.clear()
+        terminal.type("question 5")
+        terminal.expect("And again.")
         assert gemini.arrived.wait(60)
         terminal.press(CTRL_C)
         terminal.expect("stopped · the turn was recorded; its reflection waits for `learngate reflect`")
@@ -245,61 +225,35 @@ def test_ctrl_c_while_reflecting_keeps_the_turn_and_says_what_waits(tmp_path):
         terminal.press(CTRL_D)
         assert terminal.end() == 0
     with memory(tmp_path) as stored:
-        (turn,) = stored.sessions.window("etfs")
-        assert (turn.answer, turn.reflection) == ("An answer.", "pending")
+        kept = [(turn.question, turn.reflection) for turn in stored.sessions.window("etfs")]
+        assert kept == [("question 4", "done"), ("question 5", "pending")]
 
 
-def test_a_model_that_is_down_is_one_line_and_the_session_goes_on(tmp_path):
-    with (
-        Gemini(answers=[HttpError(400, "the moon is wrong"), Text("Back again.")]) as gemini,
-        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env, columns=200) as terminal,
-    ):
-        terminal.expect("ana ▸ ")
-        terminal.type("a question")
-        shown = terminal.expect("nothing of this turn was recorded")
-        assert "Error: the model did not answer: " in shown
-        assert "the moon is wrong" in shown.replace("\n", "")
-        terminal.expect("ana ▸ ")
-        terminal.type("again")
-        terminal.expect("Back again.")
-        terminal.expect("ana ▸ ")
-        terminal.press(CTRL_D)
-        assert terminal.end() == 0
-
-
-def test_a_card_shows_what_would_hide_in_it(tmp_path):
+def test_a_card_shows_what_would_hide_in_it_and_answers_are_wrapped_between_words(tmp_path):
     hidden = "Check the fees\x1b[2K\u202e first\u200b, then\U000e0041 the spread of a fund."
     candidate = {"title": "Fees\x1b]0;x\x07", "insight": hidden, "applies_when": "", "rationale": ""}
-    with (
-        Gemini(structured=[Json({"memories": [], "learning": candidate})]) as gemini,
-        Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env, columns=120) as terminal,
-    ):
-        terminal.expect("ana ▸ ")
-        terminal.type("a question")
-        card = terminal.expect(CHOICES)
-        assert r"Fees\x1b]0;x\x07" in card
-        assert r"Check the fees\x1b[2K\u202e first\u200b, then\U000e0041 the spread" in card
-        terminal.expect("▸ ")
-        terminal.type("l")
-        terminal.expect("ana ▸ ")
-        terminal.press(CTRL_D)
-        assert terminal.end() == 0
-
-
-def test_the_answer_is_wrapped_between_words_and_streams(tmp_path):
     said = "Deliberately long sentences with many words in them, which go on for a while. " * 3
+    chinese = "长的中文句子" + "费用比较" * 30
     with (
-        Gemini(answers=[Text(f"{said.strip()}\n\n- a list\n- 长的中文句子" + "费用比较" * 30)]) as gemini,
+        Gemini(
+            answers=[Text(f"{said.strip()}\n\n- a list\n- {chinese}")],
+            structured=[Json({"memories": [], "learning": candidate})],
+        ) as gemini,
         Terminal(*ANA, "--model", GEMINI, cwd=tmp_path, env=gemini.env) as terminal,
     ):
         terminal.expect("ana ▸ ")
         terminal.type("a question")
         terminal.expect("recalled")
-        terminal.expect("ms")
-        answer = terminal.expect("ana ▸ ")
+        answer, _, card = terminal.expect(CHOICES).partition("╭")
         lines = [line for line in answer.split("\n") if line.startswith("      ")]
-        assert any(line == "      - a list" for line in lines)
-        assert max(len(line) for line in lines) <= 80
+        assert "      - a list" in lines
+        assert max(cell_len(line) for line in lines) <= 80
         assert " ".join(line.strip() for line in lines[:4]).startswith(said.strip()[:200])
+        assert chinese in answer.replace("\n      ", "")
+        assert r"Fees\x1b]0;x\x07" in card
+        assert r"Check the fees\x1b[2K\u202e first\u200b, then\U000e0041 the spread" in card
+        terminal.expect("▸ ")
+        terminal.type("l")
+        terminal.expect("ana ▸ ")
         terminal.press(CTRL_D)
         assert terminal.end() == 0
