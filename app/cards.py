@@ -116,9 +116,12 @@ def _about(memory: Memory, proposal: Proposal, here: tuple[str, str] | None) -> 
 def _nearest_lines(hits: Sequence[LearningHit]) -> Iterator[tuple[str, str]]:
     if not hits:
         yield "nearest", f"none above {NEAR}"
-    for hit in hits:
+    for number, hit in enumerate(hits):
         learning = hit.learning
-        yield "nearest", f"{hit.dense:.2f}  learning {learning.id}, {flat(learning.title, 60)}: {learning.insight}"
+        yield (
+            "" if number else "nearest",
+            f"{hit.dense:.2f}  learning {learning.id}, {flat(learning.title, 60)}: {learning.insight}",
+        )
 
 
 def _quoted(excerpt: Excerpt, here: tuple[str, str] | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import sys
+import threading
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,6 +154,7 @@ class Chat:
                 complain("no message came: give one with --message TEXT, or pipe them in, one a line")
                 return 2
             return max(statuses)
+        threading.Thread(target=self._warm_up, daemon=True).start()
         while not self._left:
             try:
                 note("")
@@ -162,6 +165,13 @@ class Chat:
                 self._turn(text)
         self._goodbye()
         return DONE
+
+    def _warm_up(self) -> None:
+        """Load the embedder and the index while the first message is typed."""
+        from learngate.stores import LearngateError
+
+        with suppress(LearngateError):  # the turn itself will meet it, and say so
+            self._memory.learnings.search("learngate", namespace=self._namespace, k=1)
 
     # -- one turn ----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -86,9 +86,9 @@ def complain(message: str) -> None:
 
 def _print(target: Console, text: str | Text, style: str) -> None:
     line = text if isinstance(text, Text) else Text(visible(text))
-    # A pipe gets whole lines; a terminal gets words that are not torn.
-    overflow: Literal["fold"] | None = "fold" if target.is_terminal else None
-    target.print(line, style=style or None, soft_wrap=not target.is_terminal, overflow=overflow)
+    # A terminal gets words that are not torn; a pipe gets whole lines, and so does whoever copies a command.
+    whole = not target.is_terminal or "`learngate " in line.plain
+    target.print(line, style=style or None, soft_wrap=whole, overflow=None if whole else "fold")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from learngate.app import conversation as module
 from learngate.app.conversation import Conversation
 from learngate.app.streaming import Silent
 from learngate.graph import Context
@@ -178,7 +177,6 @@ def test_what_the_answer_was_is_told_even_where_no_model_spoke_it(memory, talk):
     said = talk(ScriptedChat(answers=["four words in all"])).say("first", Heard())
     assert "".join(pieces) == said.answer == said.turn.answer == "four words in all"
     assert len(pieces) > 1
-    assert module.RECALLING == ("load_history", "recall_user_memory", "search_learnings")
 
 
 def test_changed_and_forgotten_memories_are_told(memory, talk):
