@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langchain_core.runnables.graph import Graph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command
+from langgraph.types import Command, StateUpdate
 
 from learngate.nodes.context import Caller, caller_of, session_of
 from learngate.nodes.review import HOW_TO_ANSWER
@@ -84,6 +84,27 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
             async for part in parts:
                 yield part
 
+    def bulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        """Write into a thread's state, as a fork in Studio does, but not whose turn or proposal it is.
+
+        A server lets whoever owns a thread write anything into it; and what stands in `turn` is what the
+        nodes go by. `update_state` comes through here.
+
+        Raises:
+            NotAllowed: the values name another user, session, or another session's proposal.
+        """
+        self._check_edits(config, supersteps)
+        return super().bulk_update_state(config, supersteps)
+
+    async def abulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        """Write into a thread's state asynchronously; as `bulk_update_state`."""
+        await asyncio.to_thread(self._check_edits, config, supersteps)
+        return await super().abulk_update_state(config, supersteps)
+
     def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Graph:
         """Return the drawing: the nodes of a turn, without those that LangGraph adds for errors."""
         return _drawn(super().get_graph(config, xray=xray))
@@ -146,6 +167,22 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
                 f"session {session_id!r} is not {_name(caller.user_id)}: resume it with"
                 " Context(user_id=…) of whoever opened it, and name the reviewer in Context(reviewer=…)"
             )
+
+    def _check_edits(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> None:
+        session_id = session_of(ensure_config(merge_configs(self.config, config)))
+        standing = self.memory.sessions.standing(session_id)
+        owner = standing.owner if standing is not None else None
+        for edit in (edit for superstep in supersteps for edit in superstep):
+            values = edit.values if isinstance(edit.values, Mapping) else {}
+            named = [values[key] for key in ("turn", "delivery") if values.get(key)]
+            others = any(
+                one.get("user_id") != owner or one.get("session_id", session_id) != session_id for one in named
+            )
+            proposal = values.get("proposal")
+            if proposal and self.memory.learnings.proposal(proposal["id"]).session_id != session_id:
+                others = True
+            if others:
+                raise NotAllowed(f"the state of session {session_id!r} cannot be made another's")
 
     def _carry_over(self, other: CompiledStateGraph[Any, Any, Any, Any]) -> None:
         self._output_mapper = other._output_mapper

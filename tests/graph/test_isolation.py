@@ -220,6 +220,57 @@ def test_a_command_cannot_write_whose_turn_it_is(waiting: Any, memory: Memory) -
     assert everything(memory) == before
 
 
+OWN = {
+    "id": "x",
+    "parent": "",
+    "session_id": "ana",
+    "user_id": "ana",
+    "namespace": "finance",
+    "redelivered": False,
+}
+
+
+def write(graph: Any, values: Any) -> None:
+    graph.update_state(thread("ana"), values, as_node="begin_turn")
+
+
+def awrite(graph: Any, values: Any) -> None:
+    asyncio.run(graph.aupdate_state(thread("ana"), values, as_node="begin_turn"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"turn": {**OWN, "user_id": "ben"}},
+        {"turn": {**OWN, "user_id": None}},
+        {"turn": {**OWN, "session_id": "ben"}},
+        {"delivery": {"message_id": "x", "newest": "", "user_id": "ben", "namespace": "finance"}},
+        {"proposal": {"id": 2}},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("written", [write, awrite])
+def test_who_owns_a_thread_cannot_write_anothers_name_into_it(
+    waiting: Any, memory: Memory, values: Any, written: Any
+) -> None:
+    """As a client of a server might, to read Ben's memories in a thread of her own, or to decide his proposal."""
+    graph, _ = waiting
+    memory.learnings.propose(ProposalDraft("Bonds", "Match the duration of both funds."), namespace="finance")
+    before = everything(memory)
+    with pytest.raises(NotAllowed, match="another's"):
+        written(graph, values)
+    assert everything(memory) == before
+
+
+def test_its_own_state_may_be_written_back(waiting: Any, memory: Memory) -> None:
+    """As Studio does, whose form holds all of the state, when it forks."""
+    graph, model = waiting
+    values = graph.get_state(thread("ana")).values
+    fork = graph.update_state(thread("ana"), {**values, "messages": [("user", "Or this?")]}, as_node="__start__")
+    graph.invoke(None, fork)
+    assert "Or this?" in spoken(model.prompts[-1])
+
+
 def test_state_that_a_caller_slips_into_the_input_is_ignored(memory: Memory) -> None:
     memory.users.remember("ben", "Ben is in debt.")
     model = ScriptedChat()
