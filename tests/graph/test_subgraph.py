@@ -12,7 +12,7 @@ from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from learngate.graph import Context, build_graph, resume_decided
-from learngate.graph.scripted import ScriptedChat
+from learngate.graph.scripted import ScriptedChat, learning
 from learngate.stores import Decision, Memory, NotAllowed
 from tests.graph.support import ANA, BEN, INSIGHT, everything, proposing, rows, say, spoken, texts, thread
 
@@ -105,6 +105,21 @@ def test_turns_of_the_parents_thread_follow_each_other(memory: Memory) -> None:
         "three",
     ]
     assert [turn.parent for turn in memory.sessions.window("s")] == ["", "id1", "id2"]
+
+
+def test_with_checkpoints_of_its_own_under_the_parents_it_does_the_same(memory: Memory) -> None:
+    model = ScriptedChat(answers=["one", "two", "three"], reflections=[None, learning("ETFs", INSIGHT), None])
+    parent = StateGraph(ParentState, context_schema=Context)
+    parent.add_node("agent", build_graph(memory, model=model, checkpointer=True))
+    parent.add_edge(START, "agent")
+    graph = parent.compile(checkpointer=InMemorySaver())
+    graph.invoke(say("q1", "id1"), S, context=ANA)
+    assert graph.invoke(say("q2", "id2"), S, context=ANA)["__interrupt__"]
+    graph.invoke(Command(resume="approve"), S)
+    result = graph.invoke(say("q3", "id3"), S, context=ANA)
+    assert texts(result["messages"]) == ["q1", "one", "q2", "two", "q3", "three"]
+    assert texts(model.prompts[-1][1:]) == ["q1", "one", "q2", "two", "q3"]
+    assert taken(memory) == (3, 1, 1)
 
 
 def test_a_failed_turn_of_a_parent_is_in_no_later_prompt(memory: Memory) -> None:
