@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -24,15 +24,6 @@ def after_respond(state: State) -> str:
     """Run the tools that the model asked for, else save the turn."""
     last = state["messages"][-1]
     return "tools" if isinstance(last, AIMessage) and last.tool_calls else "save_turn"
-
-
-def after_save_turn(*, inline: bool) -> Callable[[State], str]:
-    """Reflect now, or leave that to later and apply only what the model's tools noted."""
-
-    def route(state: State) -> str:
-        return "reflect" if inline else next_effect(state)
-
-    return route
 
 
 def next_effect(state: State) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langgraph.types import Command
 
-from learngate.graph import build_graph, reflect_pending
+from learngate.graph import areflect_pending, build_graph, reflect_pending
 from learngate.graph.scripted import ScriptedChat, learning
 from learngate.graph.scripted import memory as remembering
 from learngate.nodes.reflection import MemoryChange, Reflection
@@ -160,6 +160,26 @@ def test_two_workers_at_once_take_effect_once(memory: Memory) -> None:
     assert (len(after["user_memories"]), len(after["memory_revisions"]), len(after["proposals"])) == (1, 1, 1)
 
 
+async def apart_async(memory: Memory, model: ScriptedChat) -> list[Any]:
+    reported: list[Any] = []
+    reports = await areflect_pending(memory, model=model, on_turn=reported.append)
+    assert reported == reports
+    return reports
+
+
+def test_apart_it_does_the_same_async(memory: Memory) -> None:
+    graph = build_graph(memory, model=ScriptedChat(), reflection="background")
+    graph.invoke(ASK, S, context=ANA)
+    graph.invoke(say("And bonds?", "q2"), S, context=ANA)
+    model = ScriptedChat(reflections=[learning("ETFs", INSIGHT), "garbage", None])
+    done, failed = asyncio.run(apart_async(memory, model))
+    assert (done.turn_id, done.status, done.proposal_id) == ("q", "done", 1)
+    assert (failed.turn_id, failed.status, failed.proposal_id) == ("q2", "failed", None)
+    [again] = asyncio.run(apart_async(memory, model))
+    assert (again.turn_id, again.status, again.error) == ("q2", "done", None)
+    assert asyncio.run(apart_async(memory, model)) == []
+
+
 def test_a_worker_that_breaks_off_leaves_the_rest_for_the_next(memory: Memory) -> None:
     graph = build_graph(memory, model=ScriptedChat(), reflection="background")
     for n in range(3):
@@ -295,7 +315,7 @@ def test_a_sibling_namespace_may_propose_the_same(memory: Memory) -> None:
 
 
 def test_odd_characters_of_a_model_are_made_fit_to_store(memory: Memory) -> None:
-    odd = learning("ET\x00Fs", INSIGHT + "\ud800", rationale="be\x00cause", applies_when="\udfff")
+    odd = learning("ET\x00Fs", INSIGHT.replace("ETFs", "ETFs\ud800"), rationale="be\x00cause", applies_when="\udfff")
     graph = build_graph(memory, model=ScriptedChat(reflections=[odd]))
     assert graph.invoke(ASK, S, context=ANA)["__interrupt__"]
     result = graph.invoke(Command(resume="approve"), S)

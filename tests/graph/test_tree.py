@@ -328,6 +328,14 @@ def test_no_message_of_the_users_is_a_clear_error(memory: Memory) -> None:
         chat.graph.invoke(None, chat.thread, context=ANA)
 
 
+def test_the_same_words_twice_in_one_delivery_are_one_question_with_an_id(memory: Memory) -> None:
+    chat = Chat(memory)
+    chat.graph.invoke({"messages": [("user", "q1"), ("user", "q1")]}, chat.thread, context=ANA)
+    [turn] = chat.turns()
+    assert turn.question == "q1"
+    assert len(turn.id) == 36
+
+
 def test_words_that_stand_behind_the_question_are_part_of_the_turn(memory: Memory) -> None:
     """As when an agent before this one in a parent graph has added its own."""
     chat = Chat(memory)
