@@ -161,8 +161,13 @@ class Chat:
                 text = ask_line(self._prompt)
             except (EOFError, KeyboardInterrupt):
                 break
-            if text.strip():
+            if not text.strip():
+                continue
+            try:
                 self._turn(text)
+            except KeyboardInterrupt:  # while something was shown: the turn itself hears Ctrl-C on its own
+                self._view.quiet()
+                note("stopped")
         self._goodbye()
         return DONE
 

@@ -23,6 +23,16 @@ def test_one_message_is_answered_on_stdout_and_the_rest_is_said_on_stderr(run, m
     assert memory.sessions.show("s").turns == 1
 
 
+def test_nobody_is_answered_told_so_and_not_remembered(run, memory):
+    result = run("chat", "-m", "I'm interested in AI stocks.", *OFFLINE)
+    assert result.exit_code == 0
+    assert "nobody: nothing is remembered about a user (--user NAME)" in result.stderr
+    assert "no key is set" not in result.stderr
+    assert "remembered ·" not in result.stderr
+    with memory.database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM user_memories").scalar() == 0
+
+
 def test_a_session_is_made_up_and_named_and_continued(run, memory):
     first = run("chat", "-m", "hello", "--user", "ana", "--json", *OFFLINE)
     session = json.loads(first.stdout)["session"]

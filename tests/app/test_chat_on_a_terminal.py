@@ -103,7 +103,7 @@ def test_a_rejection_keeps_its_note_and_is_not_proposed_again(tmp_path):
         terminal.expect("ana ▸ ")
         terminal.type(RULE)
         assert CHOICES not in terminal.expect("ana ▸ ")
-        terminal.press(CTRL_D)
+        terminal.interrupt("go on with `learngate chat --session etfs --user ana")
         assert terminal.end() == 0
     with memory(tmp_path) as stored:
         assert stored.learnings.decision(1).note == "everybody knows"
@@ -131,24 +131,33 @@ def test_what_is_left_for_later_waits_and_the_session_says_so(tmp_path):
         assert terminal.end() == 0
 
 
-def test_a_session_that_was_killed_at_the_gate_offers_its_card_again_and_approves_once(tmp_path):
+def test_a_session_killed_at_the_gate_offers_its_card_again_or_finds_that_it_was_decided(tmp_path):
     with Terminal(*ANA, cwd=tmp_path) as terminal:
         terminal.expect("ana ▸ ")
         propose(terminal)
         terminal.process.kill()
     with Terminal(*ANA, cwd=tmp_path) as terminal:
         shown = terminal.expect(CHOICES)
+        assert "session etfs, 1 turn · ana" in shown
         assert "this session waits at the gate:" in shown
         assert RULE in shown
         terminal.expect("▸ ")
         terminal.type("a")
         terminal.expect("approved by ana · learning 1")
         terminal.expect("ana ▸ ")
+        terminal.type("Before buying a fund, check its fees and its spread.")
+        terminal.expect(CHOICES)
+        terminal.process.kill()
+    with memory(tmp_path) as stored:
+        assert len(stored.learnings.list(namespace="finance")) == 1
+        assert len(stored.sessions.window("etfs")) == 2
+        stored.learnings.decide(2, Decision.approve(), reviewer="zoe")
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        assert "proposal 2 was approved by zoe · learning 2" in terminal.expect("ana ▸ ")
         terminal.press(CTRL_D)
         assert terminal.end() == 0
     with memory(tmp_path) as stored:
-        assert len(stored.learnings.list(namespace="finance")) == 1
-        assert len(stored.sessions.window("etfs")) == 1
+        assert len(stored.learnings.list(namespace="finance")) == 2
 
 
 def test_a_decision_taken_in_the_inbox_meanwhile_stands(tmp_path):
@@ -164,32 +173,6 @@ def test_a_decision_taken_in_the_inbox_meanwhile_stands(tmp_path):
         assert terminal.end() == 0
     with memory(tmp_path) as stored:
         assert stored.learnings.list(namespace="finance") == []
-
-
-def test_a_paused_session_finds_that_its_proposal_was_decided(tmp_path):
-    with Terminal(*ANA, cwd=tmp_path) as terminal:
-        terminal.expect("ana ▸ ")
-        propose(terminal)
-        terminal.process.kill()
-    with memory(tmp_path) as stored:
-        stored.learnings.decide(1, Decision.approve(), reviewer="zoe")
-    for line in ("proposal 1 was approved by zoe · learning 1", "session etfs, 1 turn · ana"):
-        with Terminal(*ANA, cwd=tmp_path) as terminal:
-            assert line in terminal.expect("ana ▸ ")
-            terminal.press(CTRL_D)
-            assert terminal.end() == 0
-
-
-def test_nobody_talks_and_is_told_that_nothing_is_remembered(tmp_path):
-    with Terminal("chat", "--model", "offline", cwd=tmp_path, columns=120) as terminal:
-        shown = terminal.expect("\n▸ ")
-        assert "nobody: nothing is remembered about a user (--user NAME)" in shown
-        assert "no key is set" not in shown
-        terminal.type("I'm interested in AI stocks.")
-        terminal.expect("(offline stand-in")
-        assert "remembered ·" not in terminal.expect("\n▸ ")
-        terminal.interrupt("go on with `learngate chat --session")
-        assert terminal.end() == 0
 
 
 def test_a_model_that_is_down_or_hangs_is_one_line_and_the_session_goes_on(tmp_path):

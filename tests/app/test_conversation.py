@@ -13,7 +13,7 @@ from learngate.app.streaming import Silent
 from learngate.graph import Context
 from learngate.graph.scripted import Reflection, ScriptedChat
 from learngate.nodes.reflection import Candidate, MemoryChange
-from learngate.stores import Decision, NotAllowed
+from learngate.stores import Decision, NotAllowed, open_memory
 from tests.app.support import RULE
 
 FOUND = Reflection(
@@ -36,6 +36,12 @@ def ctrl_c():
 
 
 @pytest.fixture
+def memory():
+    with open_memory("sqlite://") as opened:
+        yield opened
+
+
+@pytest.fixture
 def talk(memory):
     opened = []
 
@@ -48,8 +54,10 @@ def talk(memory):
         one.close()
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", BEFORE)
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [*((step, "before") for step in BEFORE), *((step, "after") for step in ("saving", "remembering", "proposing"))],
+)
 def test_ctrl_c_at_any_step_leaves_a_turn_or_none_and_says_which(step, when, memory, talk, monkeypatch):
     store, name, recorded = BEFORE[step]
     real = getattr(getattr(memory, store), name)
