@@ -20,6 +20,7 @@ def ask_line(prompt: str, *, prefill: str = "", style: str = ACCENT) -> str:
         KeyboardInterrupt: Ctrl-C.
     """
     lenient(sys.stdin)
+    prompt = visible(prompt)
     readline = _readline()
     if readline is None:
         console().print(Text(prompt, style=style), end="")
@@ -77,7 +78,7 @@ def _readline() -> Any:
 def _coloured(prompt: str, style: str) -> str:
     target = console()
     with target.capture() as captured:
-        target.print(Text(visible(prompt), style=style), end="")
+        target.print(Text(prompt, style=style), end="")
     painted = captured.get()
     if painted == prompt:
         return prompt
