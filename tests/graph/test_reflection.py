@@ -315,7 +315,9 @@ def test_a_sibling_namespace_may_propose_the_same(memory: Memory) -> None:
 
 
 def test_odd_characters_of_a_model_are_made_fit_to_store(memory: Memory) -> None:
-    odd = learning("ET\x00Fs", INSIGHT.replace("ETFs", "ETFs\ud800"), rationale="be\x00cause", applies_when="\udfff")
+    odd = learning(
+        "ET\x00Fs", INSIGHT.replace("ETFs", "ETFs\ud800"), rationale="be\x00cause", applies_when="\udfff"
+    )
     graph = build_graph(memory, model=ScriptedChat(reflections=[odd]))
     assert graph.invoke(ASK, S, context=ANA)["__interrupt__"]
     result = graph.invoke(Command(resume="approve"), S)

@@ -206,6 +206,13 @@ def test_beyond_the_turns_that_state_keeps_it_is_still_one_turn(memory: Memory) 
     assert chat.tree()["q7"] == "q6"
 
 
+def test_behind_a_question_that_failed_it_still_brings_its_recorded_answer(chat: Chat) -> None:
+    chat.graph.invoke(say("failed", "f"), chat.thread, context=ANA, interrupt_before=["respond"])
+    for n in (3, 1):
+        assert chat.say(f"q{n}", f"id{n}")[-2:] == [f"q{n}", f"re: q{n}"]
+    assert len(chat.model.prompts) == len(chat.turns()) == 3
+
+
 @pytest.mark.parametrize("again", [1, 2, 3])
 def test_delivered_again_and_again(chat: Chat, again: int) -> None:
     for _ in range(3):
