@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from learngate.app import chat, doctor, learnings, memories, reflect, review, sessions
 from learngate.app.options import Model, Yes
-from learngate.app.screen import complain, note
+from learngate.app.screen import complain, note, say_json
 from learngate.app.status import STOPPED, exit_status
 
 
@@ -31,6 +31,8 @@ class Commands(TyperGroup):
             if status is None:
                 raise
             complain(str(error))
+            if "--json" in sys.argv[1:]:  # whoever reads stdout is told, too
+                say_json({"error": str(error)}, lines=True)
             raise typer.Exit(status) from error
 
 

@@ -219,7 +219,7 @@ class Conversation:
     def _memories(self) -> dict[int, UserMemory]:
         if self.user_id is None:
             return {}
-        return {memory.id: memory for memory in self._memory.users.list(self.user_id)}
+        return {memory.id: memory for memory in self._memory.users.list(self.user_id, limit=100_000)}
 
 
 def _changes(before: dict[int, UserMemory], after: dict[int, UserMemory]) -> list[MemoryChange]:

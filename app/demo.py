@@ -20,6 +20,7 @@ from learngate.app.opening import choose_model, model_words
 from learngate.app.screen import ACCENT, busy, complain, console, counted, on_terminal, width
 from learngate.app.streaming import Flowing, recall_words
 from learngate.graph import Context
+from learngate.graph.models import resolve_model
 from learngate.stores import Decision, Learning, Memory, Proposal, ProposalDraft, open_memory
 
 NAMESPACE = "finance"
@@ -44,6 +45,7 @@ def run_demo(*, model: str | None, yes: bool) -> int:
     The database is a temporary file that stays, so that the viewer can look into it afterwards.
     """
     name, no_key = choose_model(model)
+    resolve_model(name)
     path = Path(tempfile.mkdtemp(prefix="learngate-demo-")) / "learngate.db"
     target = console()
     with open_memory(f"sqlite:///{path}") as memory:
@@ -62,7 +64,7 @@ def run_demo(*, model: str | None, yes: bool) -> int:
             complain(f"{name} did not answer: {error}")
             return 1
         story.rows()
-    story.closing(path)
+        story.closing(path, learned=bool(memory.learnings.list(namespace=NAMESPACE, status=None)))
     return 0
 
 
@@ -133,14 +135,18 @@ class Story:
             kept = counted(len(self.memory.users.list(user)), "memory", "memories")
             self.aside(f"{user}: {counted(turns, 'turn')}, {kept}", margin=0)
 
-    def closing(self, path: Path) -> None:
+    def closing(self, path: Path, *, learned: bool) -> None:
         """Say where to go next."""
         command = Path(sys.prefix) / "bin" / "learngate"
         here = f"--db {path}"
         self._chapter("6 · Where to go next", "")
-        for what, how in (
+        waits = ("the inbox", f"{_short(command)} review --namespace {NAMESPACE} {here}")
+        learnings = (
             ("its learnings", f"{_short(command)} learnings list --namespace {NAMESPACE} {here}"),
             ("their history", f"{_short(command)} learnings history 1 {here}"),
+        )
+        for what, how in (
+            *(learnings if learned else (waits,)),
             ("go on talking", f"{_short(command)} chat --user ana --namespace {NAMESPACE} {here}"),
             ("embed it", "README.md, “Embed it”"),
         ):
@@ -148,7 +154,7 @@ class Story:
 
     def aside(self, text: str, *, margin: int = MARGIN) -> None:
         """Print a line of the narrator's."""
-        self.console.print(Padding(Text(text, style="dim"), (0, 0, 0, margin)))
+        self.console.print(Padding(Text(text, style="dim"), (0, 0, 0, margin), expand=False))
 
     def recalled(self, recall: dict[str, Any], milliseconds: float) -> None:
         """Show what was recalled, before the answer."""
@@ -221,6 +227,7 @@ class Story:
             return ask_decision(proposal)
         except (EOFError, KeyboardInterrupt):
             self.console.print()
+            self.aside("left for later: it waits in the inbox", margin=0)
             return None
 
     def _chapter(self, title: str, line: str) -> None:

@@ -9,10 +9,18 @@ from dataclasses import replace
 from typing import Any, Self, cast
 from uuid import uuid4
 
-from langchain_core.messages import AnyMessage, BaseMessage, convert_to_messages
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langchain_core.runnables.graph import Graph
+from langgraph.graph import END
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateUpdate
 
@@ -87,13 +95,13 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
     def bulk_update_state(
         self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
     ) -> RunnableConfig:
-        """Write into a thread's state, as a fork in Studio does, but not whose turn or proposal it is.
+        """Write into a thread's state, as a fork in Studio does, but not whose turn it is, nor a decision.
 
         A server lets whoever owns a thread write anything into it; and what stands in `turn` is what the
         nodes go by. `update_state` comes through here.
 
         Raises:
-            NotAllowed: the values name another user, session, or another session's proposal.
+            NotAllowed: the values name another user, session or its proposal, or a reviewer's answer.
         """
         self._check_edits(config, supersteps)
         return super().bulk_update_state(config, supersteps)
@@ -142,7 +150,8 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
     ) -> dict[str, Any]:
         messages = read_messages(input.get("messages"))
         standing = self.memory.sessions.claim(session_id, caller.user_id)
-        question = next(message for message in reversed(messages) if message.type == "human")
+        messages = self._unrecorded(session_id, messages, forks=forks)
+        question = messages[_last_question(messages)]
         delivery = Delivery(
             message_id=str(question.id),
             # A fork at a checkpoint without a head is one before the first turn.
@@ -151,6 +160,24 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
             namespace=caller.namespace,
         )
         return {**input, "messages": messages, "delivery": delivery}
+
+    def _unrecorded(self, session_id: str, messages: list[AnyMessage], *, forks: bool) -> list[AnyMessage]:
+        """Return the messages without those that are recorded already: what is recorded is not written over.
+
+        Some clients send the whole transcript with each message. The user's last stays, because it may be a
+        redelivery; in other words under its id it is refused, unless a checkpoint says where it branches.
+        """
+        known = self.memory.sessions.recorded(session_id, [message.id for message in messages if message.id])
+        question = messages[_last_question(messages)]
+        before = known.get(str(question.id))
+        if before is not None and before.content != question.content and not forks:
+            place = self.memory.sessions.place(session_id, head=None, message_id=str(question.id), keep=1)
+            if place.known == "behind":
+                raise InvalidInput(
+                    f"message {question.id!r} is recorded with other words: give the new ones an id of their own,"
+                    " or a config with the checkpoint_id from which to branch"
+                )
+        return [message for message in messages if message is question or message.id not in known]
 
     def _admit_more(self, session_id: str, caller: Caller, *, resumes: bool) -> None:
         """Let a run go on: the session's own user's, or one of a host that says nothing at all.
@@ -181,7 +208,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
             proposal = values.get("proposal")
             if proposal and self.memory.learnings.proposal(proposal["id"]).session_id != session_id:
                 others = True
-            if others:
+            if others or values.get("review"):
                 raise NotAllowed(f"the state of session {session_id!r} cannot be made another's")
 
     def _carry_over(self, other: CompiledStateGraph[Any, Any, Any, Any]) -> None:
@@ -207,16 +234,50 @@ def read_messages(given: Any) -> list[AnyMessage]:
             raise InvalidInput(
                 "a system message is not part of a turn: give it once, as build_graph(instructions=…)"
             )
-    question = next((m for m in reversed(messages) if m.type == "human"), None)
-    if question is None:
+    if not any(message.type == "human" for message in messages):
         raise InvalidInput(f"there is no message of the user's: {EXPECTED}")
+    if any(not isinstance(message, HumanMessage | AIMessage | ToolMessage) for message in messages):
+        raise InvalidInput(f"a turn is made of user, assistant and tool messages only: {EXPECTED}")
+    messages = _one_question(messages)
+    position = _last_question(messages)
+    question = messages[position]
     _check_question(question)
     if question.id is not None:
         check_name(question.id, what="the message id")
     else:
-        position = messages.index(question)
         messages[position] = question.model_copy(update={"id": str(uuid4())})
     return cast(list[AnyMessage], messages)
+
+
+def _one_question(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """Join what the user wrote in several messages into one; refuse a past that was never recorded.
+
+    Messages with ids are a client's transcript of this thread. One without can only be new, and none of those
+    is dropped silently.
+
+    Raises:
+        InvalidInput: there are messages before the user's last ones that have no id.
+    """
+    last = first = _last_question(messages)
+    while first > 0 and messages[first - 1].type == "human" and messages[first - 1].id is None:
+        first -= 1
+    if any(message.id is None for message in messages[:first]):
+        raise InvalidInput(
+            "a run takes the user's new message; record what was said before with"
+            " memory.sessions.append(Turn(session_id, (HumanMessage(…), AIMessage(…)), user_id=…))"
+        )
+    if first == last:
+        return messages
+    parts = messages[first : last + 1]
+    content: Any = "\n\n".join(part.text for part in parts)
+    if not all(isinstance(part.content, str) for part in parts):
+        content = [block for part in parts for block in part.content_blocks]
+    joined = HumanMessage(content, id=messages[last].id, name=messages[last].name)
+    return [*messages[:first], joined, *messages[last + 1 :]]
+
+
+def _last_question(messages: Sequence[BaseMessage]) -> int:
+    return max(i for i, message in enumerate(messages) if message.type == "human")
 
 
 def _check_command(given: Any) -> None:
@@ -225,7 +286,11 @@ def _check_command(given: Any) -> None:
     if given.update:
         # It would write whose turn it is, past the door.
         raise InvalidInput(f"a Command cannot write state: {EXPECTED}, or resume with Command(resume=…)")
-    if given.resume is None and not given.goto:
+    goto = given.goto if isinstance(given.goto, list | tuple) else [given.goto] if given.goto else []
+    if any(target != END for target in goto):
+        # A `Send` brings a state of its own, and a node by name would run without what comes before it.
+        raise InvalidInput(f"a Command can only go to the end ({END!r}): {EXPECTED}, or Command(resume=…)")
+    if given.resume is None and not goto:
         raise InvalidInput(f"a resume needs an answer: {HOW_TO_ANSWER}")
 
 
@@ -250,7 +315,7 @@ def _check_question(question: BaseMessage) -> None:
     if isinstance(question.content, list) and any(
         isinstance(block, dict) and block.get("type") != "text" for block in question.content
     ):
-        if question.text:
+        if question.text.strip():
             check_text(question.text, what="the message", limit=MESSAGE_LIMIT)
         return
     check_text(question.text, what="the message", limit=MESSAGE_LIMIT)

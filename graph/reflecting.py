@@ -10,9 +10,13 @@ from typing import Any, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AnyMessage
 
+from learngate import nodes
+from learngate.graph import routes
 from learngate.graph.build import build_reflection
-from learngate.nodes.state import State, TurnState
+from learngate.nodes.state import Outcome, State, TurnState
 from learngate.stores import Memory, Turn
+
+WAITING = {"pending", "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ def reflect_pending(
     graph = build_reflection(memory, model=model)
     reports = []
     for turn in memory.sessions.unreflected(limit=limit):
-        report = _report(memory, turn, graph.invoke(_state(turn)))
+        state = _state(turn)
+        result = graph.invoke(state) if turn.reflection in WAITING else _apply_noted(memory, state)
+        report = _report(memory, turn, result)
         reports.append(report)
         if on_turn is not None:
             on_turn(report)
@@ -62,12 +68,27 @@ async def areflect_pending(
     graph = await asyncio.to_thread(build_reflection, memory, model=model)
     reports = []
     for turn in await asyncio.to_thread(memory.sessions.unreflected, limit=limit):
-        result = await graph.ainvoke(_state(turn))
+        state = _state(turn)
+        if turn.reflection in WAITING:
+            result = await graph.ainvoke(state)
+        else:
+            result = await asyncio.to_thread(_apply_noted, memory, state)
         report = await asyncio.to_thread(_report, memory, turn, result)
         reports.append(report)
         if on_turn is not None:
             on_turn(report)
     return reports
+
+
+def _apply_noted(memory: Memory, state: State) -> dict[str, Any]:
+    """Give effect to what the model's tools noted in a turn that is not reflected on."""
+    step, result = routes.next_effect(state), dict[str, Any]()
+    if step == "remember_user":
+        nodes.remember_user(state, users=memory.users)
+        step = routes.after_remember(state)
+    if step == "propose_learning":
+        result = nodes.propose_learning(state, learnings=memory.learnings, sessions=memory.sessions)
+    return result
 
 
 def _report(memory: Memory, turn: Turn, result: dict[str, Any]) -> ReflectionReport:
@@ -89,4 +110,5 @@ def _state(turn: Turn) -> State:
             namespace=turn.namespace,
             redelivered=False,
         ),
+        outcome=cast("Outcome | None", turn.noted),
     )

@@ -31,7 +31,7 @@ def next_effect(state: State) -> str:
     outcome = state.get("outcome")
     if outcome is None:
         return END
-    if outcome["operations"] and state["turn"]["user_id"] is not None:
+    if (outcome["operations"] or outcome.get("noted")) and state["turn"]["user_id"] is not None:
         return "remember_user"
     return after_remember(state)
 

@@ -67,11 +67,13 @@ def begin_turn(
 
 
 def rewrite(before: list[AnyMessage], after: list[BaseMessage]) -> list[BaseMessage]:
-    """Return the update that turns `before` into `after`; only removals, where those are enough."""
+    """Return the update that turns `before` into `after`; no more of it than is needed."""
     wanted = [message.id for message in after]
     if [message.id for message in before if message.id in set(wanted)] == wanted:
-        gone = [message for message in before if message.id not in set(wanted)]
-        return [RemoveMessage(id=str(message.id)) for message in gone]
+        gone = [RemoveMessage(id=str(message.id)) for message in before if message.id not in set(wanted)]
+        there = {message.id: message.content for message in before}
+        # A message that was delivered again in other words: what is recorded stands.
+        return [*gone, *(message for message in after if message.content != there[message.id])]
     return [RemoveMessage(id=REMOVE_ALL_MESSAGES), *after]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -44,8 +44,10 @@ def caller_of(config: RunnableConfig | None, context: object) -> Caller:
     """
     configurable: Mapping[str, Any] = (config or {}).get("configurable") or {}
     if context is None:
-        # Inside a parent graph the context comes with the parent's runtime.
+        # Inside a parent graph the context comes with the parent's runtime, and may be any of the parent's.
         context = getattr(configurable.get("__pregel_runtime"), "context", None)
+    else:
+        _refuse_unknown(context)
     given = _given(context)
     authenticated = _identity(configurable.get("langgraph_auth_user"))
     user_id = authenticated or given.user_id
@@ -69,6 +71,15 @@ def session_of(config: RunnableConfig | None) -> str:
         raise InvalidInput('name the session: pass config={"configurable": {"thread_id": "…"}} with the run')
     # UUIDs and numbers are common thread ids; LangGraph takes them as their text, too.
     return check_name(str(thread_id), what="the thread id")
+
+
+def _refuse_unknown(context: object) -> None:
+    """Refuse a context that names nothing we know, before a session is claimed for nobody."""
+    known = {field.name for field in fields(Context)}
+    unknown = sorted(str(key) for key in context if key not in known) if isinstance(context, Mapping) else []
+    if unknown or isinstance(context, str | bytes | int | float | list | tuple | set):
+        what = f"{', '.join(unknown)} is unknown" if unknown else f"{type(context).__name__} is none"
+        raise InvalidInput(f"a context is Context(user_id=…, namespace=…, reviewer=…): {what}")
 
 
 def _given(context: object) -> Context:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from learngate.nodes.state import Recall, RecalledItem
 from learngate.stores.records import Turn
@@ -46,6 +46,10 @@ MEMORY_HEADING = "What this user told earlier:"
 LEARNING_HEADING = "Approved learnings that may help:"
 KNOWN_HEADING = "What is known about this user:"
 TURN_HEADING = "The finished turn:"
+REFLECT_ROOM = 60_000
+"""Characters of a turn that a reflection reads at the most."""
+TOOL_ROOM = 32_000
+"""Characters of one tool result that the model reads at the most."""
 _SPEAKERS = {"human": "user", "ai": "assistant"}
 
 
@@ -55,9 +59,9 @@ def answer_prompt(
     """Return the messages for the answer: instructions, window, recalled data, then this turn's own."""
     return [
         SystemMessage(f"{instructions.strip()}\n\n{HOW_TO_USE_RECALL}"),
-        *window_messages(window, room=room),
+        *(_defused(message) for message in window_messages(window, room=room)),
         *recall_messages(recall),
-        *turn,
+        *(_defused(_bounded(message)) for message in turn),
     ]
 
 
@@ -69,7 +73,7 @@ def window_messages(window: Sequence[Turn], *, room: int) -> list[BaseMessage]:
     """
     shown: list[BaseMessage] = []
     for turn in reversed(window):
-        size = sum(len(message.text) for message in turn.messages)
+        size = sum(_size(message) for message in turn.messages)
         if size > room:
             if not shown:
                 shown = [
@@ -96,10 +100,13 @@ def recall_messages(recall: Recall) -> list[BaseMessage]:
 def reflect_prompt(*, turn: Sequence[BaseMessage], known: Sequence[RecalledItem]) -> list[BaseMessage]:
     """Return the messages for the reflection: what is known about the user, and the turn as data."""
     memories = [f"- (memory {item['id']}) {_line(item['text'])}" for item in known]
+    spoken = [message for message in turn if message.text]
+    # The question and the answer stand at the ends: what lies between shares the room that is left.
+    room = max((REFLECT_ROOM - 16_000) // max(len(spoken) - 2, 1), 200)
     said = [
-        f"{_SPEAKERS.get(message.type, message.type)}: {_cut(clean(message.text), 8000)}"
-        for message in turn
-        if message.text
+        f"{_SPEAKERS.get(message.type, message.type)}:"
+        f" {_cut(_plain(clean(message.text)), 8_000 if message in (spoken[0], spoken[-1]) else min(room, 8_000))}"
+        for message in spoken
     ]
     blocks = [_fenced(KNOWN_HEADING, memories), _fenced(TURN_HEADING, said)]
     return [SystemMessage(REFLECT), HumanMessage("\n\n".join(block for block in blocks if block))]
@@ -141,8 +148,40 @@ def _fenced(heading: str, lines: Sequence[str]) -> str:
 
 
 def _fence(body: str) -> str:
-    # Nobody can write a text that holds the hash of a block it will stand in.
+    # No stored text can hold the hash of a block that it will stand in; and the marks are taken out of all others.
     return hashlib.blake2b(body.encode(errors="replace"), digest_size=6).hexdigest()
+
+
+def _size(message: BaseMessage) -> int:
+    """Return what a message costs, in characters: pictures and tool calls count, too."""
+    said = message.content if isinstance(message.content, str) else str(message.content)
+    return len(said) + (
+        len(str(message.tool_calls)) if isinstance(message, AIMessage) and message.tool_calls else 0
+    )
+
+
+def _bounded(message: BaseMessage) -> BaseMessage:
+    """Cut a tool's result to its room; it is recorded whole."""
+    if isinstance(message, ToolMessage) and len(message.text) > TOOL_ROOM:
+        return message.model_copy(update={"content": f"{_cut(message.text, TOOL_ROOM)} (cut: it was longer)"})
+    return message
+
+
+def _defused(message: BaseMessage) -> BaseMessage:
+    """Take the fences' own marks out of what was said, so that nobody's words can pose as recalled data."""
+    if "⟦" not in message.text and "⟧" not in message.text:
+        return message
+    if isinstance(message.content, str):
+        return message.model_copy(update={"content": _plain(message.content)})
+    blocks = [
+        {**block, "text": _plain(block["text"])} if isinstance(block, dict) and "text" in block else block
+        for block in message.content
+    ]
+    return message.model_copy(update={"content": blocks})
+
+
+def _plain(text: str) -> str:
+    return text.replace("⟦", "[[").replace("⟧", "]]")
 
 
 def _shown(items: Sequence[RecalledItem] | None) -> list[RecalledItem]:
@@ -150,7 +189,7 @@ def _shown(items: Sequence[RecalledItem] | None) -> list[RecalledItem]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return _plain(" ".join(text.split()))
 
 
 def _cut(text: str, room: int) -> str:

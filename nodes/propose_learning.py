@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from learngate.nodes.reflection import Candidate, weakness
+from learngate.nodes.reflection import cleaned, weakness
 from learngate.nodes.state import ProposalState, State, turn_messages
 from learngate.stores.learnings import Learnings
 from learngate.stores.records import Excerpt, Proposal, ProposalDraft
 from learngate.stores.sessions import Sessions
-from learngate.stores.text import clean
 
 EXCERPT_LIMIT = 600
 
@@ -18,20 +17,20 @@ def propose_learning(state: State, *, learnings: Learnings, sessions: Sessions) 
     """Put the turn's candidate into the inbox, unless it is not a good learning or its like is known."""
     turn, outcome = state["turn"], state["outcome"]
     assert outcome is not None
-    candidate = Candidate.model_validate(outcome["candidate"])
+    assert outcome["candidate"] is not None
+    candidate = cleaned(outcome["candidate"])
     final = outcome["source"] == "reflection"
-    reason = weakness(candidate)
-    if reason is not None:
-        if final:
-            sessions.mark_reflection(turn["session_id"], turn["id"], "done")
+    source = outcome.get("candidate_source", outcome["source"])
+    if weakness(candidate) is not None:
+        sessions.settle(turn["session_id"], turn["id"], reflected=final)
         return {"proposal": None}
     question = turn_messages(state)[0]
     proposal = learnings.propose_once(
         ProposalDraft(
-            title=clean(candidate.title),
-            insight=clean(candidate.insight),
-            applies_when=clean(candidate.applies_when),
-            rationale=clean(candidate.rationale),
+            title=candidate.title,
+            insight=candidate.insight,
+            applies_when=candidate.applies_when,
+            rationale=candidate.rationale,
             excerpts=(
                 Excerpt(
                     text=question.text[:EXCERPT_LIMIT],
@@ -46,8 +45,9 @@ def propose_learning(state: State, *, learnings: Learnings, sessions: Sessions) 
         proposer=outcome["proposer"],
         user_id=turn["user_id"],
         source=(turn["session_id"], turn["id"]),
-        effect=f"propose:{outcome['source']}",
+        effect=f"propose:{source}",
         final=final,
+        settles=source == "tools",
     )
     return {"proposal": None if proposal is None else as_state(proposal, learnings)}
 

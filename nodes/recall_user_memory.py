@@ -10,10 +10,11 @@ from learngate.stores.users import Users
 
 def recall_user_memory(state: State, *, users: Users, budget: int) -> dict[str, Any]:
     """Recall the user's memories that matter to the message, within a budget of tokens; nobody's: none."""
-    user_id = state["turn"]["user_id"]
-    if user_id is None:
+    turn = state["turn"]
+    if turn["user_id"] is None:
         return {"recall": {"memories": []}}
-    hits = users.recall(user_id, turn_messages(state)[0].text, budget=budget)
+    query = turn_messages(state)[0].text
+    hits = users.recall(turn["user_id"], query, budget=budget, namespace=turn["namespace"])
     memories = [
         RecalledItem(
             kind="memory",

@@ -36,7 +36,7 @@ def reflect(
         turn = state["turn"]
         found = yield from ask(reflector, turn_messages(state), known=_known(users, turn))
         outcome = combined(found, state.get("outcome"), proposer=proposer, user_id=turn["user_id"])
-        if not outcome["operations"] and outcome["candidate"] is None:
+        if not (outcome["operations"] or outcome.get("noted") or outcome["candidate"]):
             sessions.mark_reflection(turn["session_id"], turn["id"], "done")
             return {"outcome": None}
         return {"outcome": outcome}
@@ -75,12 +75,17 @@ def read_reflection(reply: Any) -> Reflection:
 
 def combined(found: Reflection, noted: Outcome | None, *, proposer: str, user_id: str | None) -> Outcome:
     """Join what the reflection found with what the model's own tools noted; its tools' candidate goes first."""
-    operations = [change.model_dump() for change in found.memories] if user_id is not None else []
-    candidate = found.learning.model_dump() if found.learning is not None else None
+    outcome = Outcome(
+        source="reflection",
+        operations=[change.model_dump() for change in found.memories] if user_id is not None else [],
+        candidate=found.learning.model_dump() if found.learning is not None else None,
+        proposer=proposer,
+    )
     if noted is not None:
-        operations = [*noted["operations"], *operations]
-        candidate = noted["candidate"] or candidate
-    return Outcome(source="reflection", operations=operations, candidate=candidate, proposer=proposer)
+        outcome["noted"] = noted["operations"] if user_id is not None else []
+        if noted["candidate"] is not None:
+            outcome["candidate"], outcome["candidate_source"] = noted["candidate"], "tools"
+    return outcome
 
 
 def _known(users: Users, turn: TurnState) -> list[RecalledItem]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, words
+from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, clean, words
 
 
 class MemoryChange(BaseModel):
@@ -59,6 +59,11 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         re.compile(r"\b(today|yesterday|tomorrow|this morning|right now|currently|at the moment)\b", re.I),
     ),
 )
+
+
+def cleaned(given: dict[str, Any]) -> Candidate:
+    """Return a candidate whose texts can be stored: a model may write NUL, or half of a character."""
+    return Candidate(**{name: clean(str(text)).strip() for name, text in given.items()})
 
 
 def weakness(candidate: Candidate) -> str | None:

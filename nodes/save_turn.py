@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage
 from langchain_core.messages.ai import add_usage
@@ -19,6 +19,7 @@ def save_turn(
 ) -> dict[str, Any]:
     """Record the turn and move the head to it; what the model's tools noted becomes the turn's outcome."""
     turn, mine = state["turn"], turn_messages(state)
+    noted = _noted(state, proposer)
     recorded = sessions.append(
         Turn(
             session_id=turn["session_id"],
@@ -30,10 +31,11 @@ def save_turn(
             reflection=reflection,
             checkpoint_id=config.get("configurable", {}).get("checkpoint_id"),
             usage=_usage(mine),
+            noted=cast("dict[str, Any] | None", noted),
             recalled=_recalled(state),
         )
     )
-    update: dict[str, Any] = {"head": recorded.id, "outcome": _noted(state, proposer)}
+    update: dict[str, Any] = {"head": recorded.id, "outcome": noted}
     stored = [message.id for message in recorded.messages]
     if stored != [message.id for message in mine]:
         # The same turn was delivered twice at once and the other run was first: its answer stands.
@@ -50,7 +52,7 @@ def _noted(state: State, proposer: str) -> Outcome | None:
     return Outcome(
         source="tools",
         operations=[one["operation"] for one in noted if "operation" in one],
-        candidate=candidates[-1] if candidates else None,
+        candidate=candidates[0] if candidates else None,
         proposer=proposer,
     )
 

@@ -56,13 +56,17 @@ class Recall(TypedDict, total=False):
 class Outcome(TypedDict):
     """What a turn brought: memory operations and at most one candidate learning.
 
-    `source` says whether the reflection found it or the model's own tools noted it.
+    `source` says whether the reflection found it or the model's own tools noted it. A reflection's outcome
+    carries what the tools noted apart, in `noted` and `candidate_source`: it takes effect under a name of its
+    own, so that neither hides the other when a turn is reflected on again.
     """
 
     source: Literal["reflection", "tools"]
     operations: list[dict[str, Any]]
     candidate: dict[str, Any] | None
     proposer: str
+    noted: NotRequired[list[dict[str, Any]]]
+    candidate_source: NotRequired[Literal["reflection", "tools"]]
 
 
 class ProposalState(TypedDict):

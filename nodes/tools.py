@@ -1,4 +1,7 @@
-"""Tools by which the model itself remembers and proposes; what they note takes the same road as a reflection's."""
+"""Tools by which the model itself remembers and proposes; what they note takes the same road as a reflection's.
+
+They say "noted" only of what will take effect, and else what is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,27 @@ from typing import Annotated, Any
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, InjectedToolCallId, tool
+from langgraph.prebuilt import InjectedState
 from langgraph.types import Command
 
-from learngate.nodes.reflection import Candidate, MemoryChange
+from learngate.nodes.reflection import MemoryChange, cleaned, weakness
+from learngate.stores.errors import InvalidInput
+from learngate.stores.text import MEMORY_LIMIT, check_text, clean
 
 
 @tool
-def remember(text: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+def remember(
+    text: str, tool_call_id: Annotated[str, InjectedToolCallId], state: Annotated[dict[str, Any], InjectedState]
+) -> Command[Any]:
     """Remember a lasting fact or preference that the user stated about themselves, as one short sentence."""
-    operation = MemoryChange(op="add", text=text).model_dump()
-    return _noted({"operation": operation}, "noted", tool_call_id)
+    if state["turn"]["user_id"] is None:
+        return _said("not noted: nobody is signed in, so there is nobody to remember it about", tool_call_id)
+    try:
+        checked = check_text(clean(text), what="the memory", limit=MEMORY_LIMIT)
+    except InvalidInput as problem:
+        return _said(f"not noted: {problem}", tool_call_id)
+    operation = MemoryChange(op="add", text=checked).model_dump()
+    return _said("noted", tool_call_id, noted={"operation": operation})
 
 
 @tool
@@ -23,18 +37,34 @@ def propose_learning(
     title: str,
     insight: str,
     tool_call_id: Annotated[str, InjectedToolCallId],
+    state: Annotated[dict[str, Any], InjectedState],
     applies_when: str = "",
 ) -> Command[Any]:
     """Propose one reusable insight that would help anybody who asks something like this.
 
     It must be specific, actionable and general; a human reviews it before it is used.
     """
-    candidate = Candidate(title=title, insight=insight, applies_when=applies_when).model_dump()
-    return _noted({"candidate": candidate}, "noted, waiting for review", tool_call_id)
+    candidate = cleaned({"title": title, "insight": insight, "applies_when": applies_when})
+    reason = weakness(candidate)
+    if reason is not None:
+        return _said(f"not noted: {reason}", tool_call_id)
+    if _earlier(state, tool_call_id):
+        return _said("not noted: one learning a turn is enough, and there is one already", tool_call_id)
+    return _said("noted, waiting for review", tool_call_id, noted={"candidate": candidate.model_dump()})
 
 
 MEMORY_TOOLS: tuple[BaseTool, ...] = (remember, propose_learning)
 
 
-def _noted(what: dict[str, Any], said: str, tool_call_id: str) -> Command[Any]:
-    return Command(update={"noted": [what], "messages": [ToolMessage(said, tool_call_id=tool_call_id)]})
+def _earlier(state: dict[str, Any], tool_call_id: str) -> bool:
+    """Whether the turn has proposed before, in an earlier round or in an earlier call of this one."""
+    if any("candidate" in one for one in state.get("noted") or []):
+        return True
+    calls = getattr(state["messages"][-1], "tool_calls", [])
+    mine = [call["id"] for call in calls if call["name"] == propose_learning.name]
+    return tool_call_id in mine[1:]
+
+
+def _said(words: str, tool_call_id: str, *, noted: dict[str, Any] | None = None) -> Command[Any]:
+    update: dict[str, Any] = {"messages": [ToolMessage(words, tool_call_id=tool_call_id)]}
+    return Command(update=update | ({"noted": [noted]} if noted else {}))

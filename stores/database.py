@@ -163,6 +163,10 @@ def _parse(url: str) -> URL:
         raise ConfigurationError(
             f"{url!r} is not a database URL: write sqlite:///learngate.db, or sqlite:// for one in memory"
         ) from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database == "":
+        raise ConfigurationError(
+            f"{url!r} names no file: write sqlite:///learngate.db, or sqlite:// for one in memory"
+        )
     if parsed.get_backend_name() != "sqlite":
         raise ConfigurationError(
             f"{parsed.get_backend_name()!r} databases are not supported by this version:"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from learngate.stores.database import Database
 from learngate.stores.embedders import embedder_name
+from learngate.stores.errors import StoreUnavailable
 from learngate.stores.tables import embeddings, learnings, user_memories
 from learngate.stores.text import fingerprint
 
@@ -50,7 +52,9 @@ class Vectors:
 
     def of_query(self, text: str) -> Vector:
         """Return the unit vector of a query."""
-        vector: Vector = _unit(np.asarray([self._embedder.embed_query(text)], dtype=np.float32))[0]
+        with self._translated():
+            raw = self._embedder.embed_query(text)
+        vector: Vector = _unit(np.asarray([raw], dtype=np.float32))[0]
         return vector
 
     def load(
@@ -91,7 +95,8 @@ class Vectors:
         rows = list(texts.items())
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
-            raw = self._embedder.embed_documents([text for _, text in batch])
+            with self._translated():
+                raw = self._embedder.embed_documents([text for _, text in batch])
             vectors = _unit(np.asarray(raw, dtype=np.float32))
             made |= {row_id: vector for (row_id, _), vector in zip(batch, vectors, strict=True)}
             self._store(kind, dict(batch), made)
@@ -122,6 +127,15 @@ class Vectors:
                     set_={"digest": put.excluded.digest, "vector": put.excluded.vector},
                 )
             )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # Every provider has errors of its own, and none is importable without its package.
+            reason = f"{type(error).__name__}: {error}"
+            raise StoreUnavailable(f"the embedder {self.name} did not answer ({reason}): try again") from error
 
 
 def _unit(vectors: Vector) -> Vector:

@@ -22,7 +22,7 @@ from learngate.stores.records import (
 )
 from learngate.stores.tables import decisions, learnings, proposals, revisions
 from learngate.stores.text import check_namespace, check_text, digest, lineage
-from learngate.stores.tree import claim_effect, reflected
+from learngate.stores.tree import claim_effect, reflected, settled
 
 _learnings, _proposals = learnings.c, proposals.c
 
@@ -76,19 +76,22 @@ class Learnings:
         source: tuple[str, str],
         effect: str = "propose",
         final: bool = True,
+        settles: bool = False,
     ) -> Proposal | None:
         """Propose what a turn brought, exactly once; `None` where its like is known.
 
         Called again for the same turn, it returns the proposal that the first call made. `final` marks the
-        turn's reflection done.
+        turn's reflection done, `settles` what its tools noted.
         """
         check_namespace(namespace)
         draft = gate.checked(draft)
         with self._db.write() as connection:
-            if not claim_effect(connection, *source, effect):
-                return self._of_turn(connection, source, draft)
             if final:
                 reflected(connection, *source)
+            if settles:
+                settled(connection, *source)
+            if not claim_effect(connection, *source, effect):
+                return self._of_turn(connection, source, draft)
             if self._repeats(connection, draft, namespace) is not None:
                 return None
             proposal_id = gate.propose(
@@ -365,7 +368,7 @@ def _refuse_pointless(learning: Learning, change: gate.Change) -> None:
         raise Conflict(f"learning {learning.id} is active: there is nothing to restore")
     if change == "retired" and learning.status == "retired":
         raise Conflict(f"learning {learning.id} is retired already")
-    if change == "edited" and learning.status == "retired":
+    if change in {"edited", "reverted"} and learning.status == "retired":
         raise Conflict(f"learning {learning.id} is retired: restore it first")
 
 

@@ -60,6 +60,7 @@ class Turn:
     checkpoint_id: str | None = None
     usage: dict[str, Any] | None = None
     recalled: tuple[Recalled, ...] = ()
+    noted: dict[str, Any] | None = None
     error: str | None = None
     attempts: int = 0
 

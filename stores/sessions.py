@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, select, update
+from langchain_core.messages import BaseMessage
+from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from learngate.stores import codec, lexical, tree
 from learngate.stores.database import Database
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
-from learngate.stores.tables import excerpts, messages, sessions, turns
+from learngate.stores.tables import excerpts, messages, proposals, sessions, turns
 from learngate.stores.text import check_name, check_namespace, check_text
 
 MAX_ATTEMPTS = 5
@@ -65,9 +66,7 @@ class Sessions:
                 _open(connection, session_id, user_id)
             standing = self.standing(session_id) or Standing(user_id, ROOT)
         if standing.owner != user_id:
-            raise NotAllowed(
-                f"session {session_id!r} is not {_whose(user_id)}: use the id of a session that is, or a new one"
-            )
+            raise NotAllowed(_refusal(session_id, user_id))
         return standing
 
     def standing(self, session_id: str) -> Standing | None:
@@ -102,7 +101,7 @@ class Sessions:
             _open(connection, turn.session_id, turn.user_id)
             owner = connection.scalar(select(sessions.c.user_id).where(sessions.c.id == turn.session_id))
             if owner != turn.user_id:
-                raise NotAllowed(f"session {turn.session_id!r} is not {_whose(turn.user_id)}")
+                raise NotAllowed(_refusal(turn.session_id, turn.user_id))
             if tree.seq_of(connection, turn.session_id, turn.id) is None:
                 tree.record(connection, turn)
         return self.get(turn.session_id, turn.id)
@@ -128,6 +127,18 @@ class Sessions:
             found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(ids)))
         by_id = {turn.id: turn for turn in found.values()}
         return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
+
+    def recorded(self, session_id: str, ids: Sequence[str]) -> dict[str, BaseMessage]:
+        """Return the messages of a session that have these ids, as they were recorded."""
+        if not ids:
+            return {}
+        query = (
+            select(messages.c.id, messages.c.data)
+            .join(turns, turns.c.seq == messages.c.turn_seq)
+            .where(turns.c.session_id == session_id, messages.c.id.in_(ids))
+        )
+        with self._db.read() as connection:
+            return {row.id: codec.from_text(row.data) for row in connection.execute(query)}
 
     def window(self, session_id: str, *, turns: int = 5, head: str | None = None) -> list[Turn]:
         """Return the last completed turns on one branch, oldest first.
@@ -223,11 +234,17 @@ class Sessions:
         """
         session = self.show(session_id)
         if user_id is not None and session.user_id != user_id:
-            raise NotFound(f"{user_id!r} has no session {session_id!r}: see `learngate sessions list`")
+            raise NotFound(
+                f"{user_id!r} has no session {session_id!r}: see `learngate sessions list --user {user_id}`"
+            )
         if self._forget_thread is not None:
             self._forget_thread(session_id)
         with self._db.write() as connection:
             connection.execute(delete(excerpts).where(excerpts.c.session_id == session_id))
+            # A rationale may quote what was said.
+            connection.execute(
+                update(proposals).where(proposals.c.session_id == session_id).values(rationale="", user_id=None)
+            )
             connection.execute(update(turns).where(turns.c.session_id == session_id).values(parent_seq=None))
             gone = connection.execute(delete(turns).where(turns.c.session_id == session_id)).rowcount
             connection.execute(
@@ -238,13 +255,13 @@ class Sessions:
     # -- reflection ------------------------------------------------------------------------------------
 
     def unreflected(self, *, limit: int = 100) -> list[Turn]:
-        """Return turns whose reflection is pending or failed, the oldest first."""
+        """Return turns whose reflection is pending or failed, or whose tools' notes wait, the oldest first."""
         with self._db.read() as connection:
             found = tree.load(
                 connection,
                 select(turns)
                 .where(
-                    turns.c.reflection.in_(["pending", "failed"]),
+                    or_(turns.c.reflection.in_(["pending", "failed"]), turns.c.noted.is_not(None)),
                     turns.c.status == "complete",
                     turns.c.reflection_attempts < MAX_ATTEMPTS,
                 )
@@ -259,6 +276,13 @@ class Sessions:
         """Note how a turn's reflection ended, with the reason where it failed."""
         with self._db.write() as connection:
             connection.execute(tree.marked(session_id, turn_id, status, error))
+
+    def settle(self, session_id: str, turn_id: str, *, reflected: bool) -> None:
+        """Note that nothing of a turn waits to take effect any more; `reflected` marks its reflection done."""
+        with self._db.write() as connection:
+            tree.settled(connection, session_id, turn_id)
+            if reflected:
+                tree.reflected(connection, session_id, turn_id)
 
     # `list` stands last, because below it the word means this method.
     def list(self, *, user_id: str | None, limit: int = 100) -> list[Session]:
@@ -279,5 +303,7 @@ def _title(body: str | None) -> str:
     return first.split(": ", 1)[-1][:80]
 
 
-def _whose(user_id: str | None) -> str:
-    return f"{user_id!r}'s" if user_id is not None else "anonymous"
+def _refusal(session_id: str, user_id: str | None) -> str:
+    if user_id is None:
+        return f"session {session_id!r} belongs to somebody: pass context=Context(user_id=…) of whoever opened it"
+    return f"session {session_id!r} does not belong to {user_id!r}: use a session of theirs, or a new id"

@@ -83,6 +83,7 @@ turns = Table(
     Column("recorded_at", Moment, nullable=False),
     Column("checkpoint_id", String),
     Column("usage", JSON),
+    Column("noted", JSON(none_as_null=True), comment="what the model's own tools noted, until it has taken effect"),
     Column("scope", String, nullable=False, comment="whose turn it is, as one search token"),
     Column("body", Text, nullable=False, comment="what full-text search reads"),
     UniqueConstraint("session_id", "id"),

@@ -41,6 +41,7 @@ def record(connection: Connection, turn: Turn) -> None:
             recorded_at=now(),
             checkpoint_id=turn.checkpoint_id,
             usage=turn.usage,
+            noted=turn.noted,
             scope=turn_scope(turn.user_id),
             body=_body(turn),
         )
@@ -85,6 +86,13 @@ def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: 
 def reflected(connection: Connection, session_id: str, turn_id: str) -> None:
     """Note, inside a transaction, that everything a turn's reflection brought has taken effect."""
     connection.execute(marked(session_id, turn_id, "done", None))
+
+
+def settled(connection: Connection, session_id: str, turn_id: str) -> None:
+    """Note, inside a transaction, that everything a turn's tools noted has taken effect."""
+    connection.execute(
+        update(turns).where(_turns.session_id == session_id, _turns.id == turn_id).values(noted=None)
+    )
 
 
 def marked(session_id: str, turn_id: str, status: ReflectionStatus, error: str | None) -> Update:
@@ -188,6 +196,7 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
             recorded_at=row.recorded_at,
             checkpoint_id=row.checkpoint_id,
             usage=row.usage,
+            noted=row.noted,
             recalled=tuple(recalled.get(row.seq, ())),
             error=row.reflection_error,
             attempts=row.reflection_attempts,

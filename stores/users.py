@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
@@ -14,11 +14,14 @@ from learngate.stores.errors import InvalidInput, NotFound
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
 from learngate.stores.tables import embeddings, memory_revisions, user_memories
-from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, clean, digest
-from learngate.stores.tree import claim_effect, reflected
+from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, clean, digest, lineage
+from learngate.stores.tree import claim_effect, reflected, settled
 from learngate.stores.vectors import note_change
 
 _memories = user_memories.c
+
+ITEM_COST = 20
+"""Characters that an item costs in a prompt beside its text: its dash, kind and id."""
 
 
 class Users:
@@ -91,11 +94,13 @@ class Users:
         source: tuple[str, str],
         effect: str = "remember",
         final: bool = True,
+        settles: bool = False,
     ) -> list[UserMemory]:
         """Apply what a turn brought, in one transaction and exactly once, and return what was stored.
 
         An operation on a memory that the user does not have (any more) changes nothing: a model may name
-        one that was forgotten meanwhile. `source` is the (session, turn); `final` marks its reflection done.
+        one that was forgotten meanwhile. `source` is the (session, turn); `final` marks its reflection done,
+        `settles` what its tools noted.
 
         Raises:
             InvalidInput: no user, or a text that cannot be stored.
@@ -104,43 +109,51 @@ class Users:
         operations = [_checked(operation) for operation in operations]
         stored: list[UserMemory] = []
         with self._db.write() as connection:
+            if final:
+                reflected(connection, *source)
+            if settles:
+                settled(connection, *source)
             if not claim_effect(connection, *source, effect):
                 return []
             for operation in operations:
                 touched = _apply(connection, user_id, operation, source)
                 if touched is not None:
                     stored.append(_memory(_row(connection, user_id, touched)))
-            if final:
-                reflected(connection, *source)
         return stored
 
-    def recall(self, user_id: str, query: str, *, budget: int = 600) -> list[MemoryHit]:
+    def recall(
+        self, user_id: str, query: str, *, budget: int = 600, namespace: str | None = None
+    ) -> list[MemoryHit]:
         """Return the memories that matter to a message, within `budget` tokens (of four characters).
 
         All of them while they fit, pinned ones first; else the pinned and the most relevant. What was found
-        but did not fit any more comes last, with `shown=False`.
+        but did not fit any more comes last, with `shown=False`. A memory that was kept for one namespace is
+        recalled in it and below it only; without `namespace` all are.
         """
         _check_user(user_id)
         room = budget * 4
+        mine = _active(user_id)
+        if namespace is not None:
+            mine = mine.where(or_(_memories.namespace.is_(None), _memories.namespace.in_(lineage(namespace))))
         with self._db.read() as connection:
             size = connection.scalar(
-                select(func.coalesce(func.sum(func.length(_memories.text)), 0)).where(
-                    _memories.user_id == user_id, _memories.valid_to.is_(None)
-                )
+                mine.with_only_columns(func.sum(func.length(_memories.text) + ITEM_COST)).order_by(None)
             )
             if not size:
                 return []
             if size <= room:
-                return [MemoryHit(_memory(row), 1.0) for row in connection.execute(_active(user_id))]
-            pinned = connection.execute(_active(user_id).where(_memories.pinned).limit(50)).all()
-        ranked = self._search("memory", [_scope(user_id)], clean(query), k=50, floor=False)
+                return [MemoryHit(_memory(row), 1.0) for row in connection.execute(mine)]
+            pinned = connection.execute(mine.where(_memories.pinned).limit(50)).all()
+        ranked = self._search("memory", [_scope(user_id)], clean(query), k=50, floor=False) if query.strip() else []
         scores = {row.id: row.score for row in ranked}
+        # A picture without a word asks for nothing in particular: then the latest go first.
+        relevant = mine.where(_memories.id.in_(scores)) if scores else mine.limit(50)
         with self._db.read() as connection:
-            found = connection.execute(_active(user_id).where(_memories.id.in_(scores))).all()
+            found = connection.execute(relevant).all()
         hits = [MemoryHit(_memory(row), 1.0) for row in pinned]
         held = {hit.memory.id for hit in hits}
-        relevant = [MemoryHit(_memory(row), scores[row.id]) for row in found if row.id not in held]
-        return _within(room, hits + sorted(relevant, key=lambda hit: -hit.score))
+        others = [MemoryHit(_memory(row), scores.get(row.id, 0.0)) for row in found if row.id not in held]
+        return _within(room, hits + sorted(others, key=lambda hit: -hit.score))
 
     def erase(self, user_id: str) -> int:
         """Delete every memory of a user with its history and vectors; return how many there were."""
@@ -330,8 +343,8 @@ def _within(room: int, hits: list[MemoryHit]) -> list[MemoryHit]:
     shown: list[MemoryHit] = []
     cut: list[MemoryHit] = []
     for hit in hits:
-        if len(hit.text) <= room:
-            room -= len(hit.text)
+        if len(hit.text) + ITEM_COST <= room:
+            room -= len(hit.text) + ITEM_COST
             shown.append(hit)
         elif len(cut) < 5:
             cut.append(MemoryHit(hit.memory, hit.score, shown=False))

@@ -38,8 +38,10 @@ def block(containing):
 
 def test_embedding_it_saves_a_learning(here, capsys):
     run(block("ana-etfs"))
-    assert capsys.readouterr().out.strip().endswith("approved")
-    assert (here / "learngate.db").exists()
+    rule = "When comparing ETFs, check both expense ratio and tracking error."
+    assert capsys.readouterr().out.strip().endswith(repr([rule]))
+    run(block("ana-etfs"))  # what is known is not proposed again, and nothing breaks
+    assert capsys.readouterr().out.strip().endswith(repr([rule]))
 
 
 def test_serving_it_pauses_and_resumes_and_refuses_strangers(here):
@@ -47,12 +49,15 @@ def test_serving_it_pauses_and_resumes_and_refuses_strangers(here):
     with TestClient(app, raise_server_exceptions=False) as client:
         rule = "When comparing ETFs, check both expense ratio and tracking error."
         asked = client.post("/chat/s", params={"user": "ana", "text": rule}).json()
-        assert asked["proposal"]["status"] == "pending"
+        assert asked["asked"][0]["proposal"]["status"] == "pending"
+        again = client.post("/chat/s", params={"user": "ana", "answer": "perhaps"}).json()
+        assert "no answer" in again["asked"][0]["problem"]
         answered = client.post("/chat/s", params={"user": "ana", "answer": "approve"}).json()
         assert answered["proposal"]["status"] == "approved"
         stranger = client.post("/chat/s", params={"user": "ben", "text": "What did ana say?"})
-        assert stranger.status_code == 500
+        assert stranger.status_code == 403
         assert "tracking" not in stranger.text
+        assert client.post("/chat/s", params={"user": "ana", "text": " "}).status_code == 400
         hers = client.post("/chat/t", params={"user": "ben", "text": "How do I compare ETFs?"}).json()
         assert "tracking error" in hers["answer"]
 

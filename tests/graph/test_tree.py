@@ -339,7 +339,7 @@ def test_the_same_words_twice_in_one_delivery_are_one_question_with_an_id(memory
     chat = Chat(memory)
     chat.graph.invoke({"messages": [("user", "q1"), ("user", "q1")]}, chat.thread, context=ANA)
     [turn] = chat.turns()
-    assert turn.question == "q1"
+    assert turn.question == "q1\n\nq1"
     assert len(turn.id) == 36
 
 

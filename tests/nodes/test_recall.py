@@ -74,7 +74,7 @@ def test_all_memories_while_they_fit(memory: Memory) -> None:
 def test_what_does_not_fit_is_named_without_its_text(memory: Memory) -> None:
     memory.users.remember("ana", "Which ETF? One with low costs. " * 3)
     memory.users.remember("ana", "Ana lives in Rome. " * 3)
-    found = recall_user_memory(state("Which ETF has low costs?"), users=memory.users, budget=25)["recall"][
+    found = recall_user_memory(state("Which ETF has low costs?"), users=memory.users, budget=30)["recall"][
         "memories"
     ]
     assert [(item["shown"], bool(item["text"])) for item in found] == [(True, True), (False, False)]

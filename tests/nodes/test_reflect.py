@@ -87,8 +87,9 @@ def test_what_tools_noted_goes_first() -> None:
     both = combined(
         Reflection(memories=ADDED.memories, learning=LEARNED.learning), noted, proposer="m", user_id="ana"
     )
-    assert [operation["text"] for operation in both["operations"]] == ["noted", "Ana cycles."]
-    assert both["candidate"] == {"title": "noted"}
+    assert [operation["text"] for operation in both["noted"]] == ["noted"]
+    assert [operation["text"] for operation in both["operations"]] == ["Ana cycles."]
+    assert (both["candidate"], both["candidate_source"]) == ({"title": "noted"}, "tools")
     assert combined(LEARNED, outcome(source="tools"), proposer="m", user_id="ana")["candidate"]["title"] == "t"
 
 

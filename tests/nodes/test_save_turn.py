@@ -62,12 +62,13 @@ def test_the_answer_of_a_run_that_was_first_stands(memory: Memory) -> None:
 
 
 def test_what_tools_noted_becomes_the_outcome(memory: Memory) -> None:
-    noted = [{"operation": {"op": "add"}}, {"candidate": {"title": "1"}}, {"candidate": {"title": "2"}}]
+    noted = [{"operation": {"op": "add"}}, {"candidate": {"title": "1"}}]
     update = save(memory, state(QUESTION, AIMessage("Yes.", id="a"), noted=noted), reflection="off")
     assert update["outcome"] == {
         "source": "tools",
         "operations": [{"op": "add"}],
-        "candidate": {"title": "2"},
+        "candidate": {"title": "1"},
         "proposer": "m",
     }
+    assert memory.sessions.get("s", "q").noted == update["outcome"]
     assert memory.sessions.get("s", "q").reflection == "off"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from learngate.stores import Memory, open_memory
+from learngate.stores import Memory, StoreUnavailable, open_memory
 from learngate.stores.embeddings import BATCH
 from tests.stores.support import Hashed, draft
 
@@ -110,7 +110,7 @@ def test_a_provider_that_is_down_says_so_and_is_asked_again():
         fill(memory, "mind all costs")
         memory.learnings.retire(1, actor="ana")
         for _ in range(2):
-            with pytest.raises(ConnectionError, match="the provider is down"):
+            with pytest.raises(StoreUnavailable, match=r"Faulty.* did not answer .*the provider is down"):
                 find(memory, "costs")
         embedder.fail = False
         assert find(memory, "costs") == [2]
