@@ -144,7 +144,9 @@ class Users:
             if size <= room:
                 return [MemoryHit(_memory(row), 1.0) for row in connection.execute(mine)]
             pinned = connection.execute(mine.where(_memories.pinned).limit(50)).all()
-        ranked = self._search("memory", [_scope(user_id)], clean(query), k=50, floor=False) if query.strip() else []
+        # What is kept for other namespaces is ranked with the rest, and must not crowd it out.
+        k = 50 if namespace is None else 1000
+        ranked = self._search("memory", [_scope(user_id)], clean(query), k=k, floor=False) if query.strip() else []
         scores = {row.id: row.score for row in ranked}
         # A picture without a word asks for nothing in particular: then the latest go first.
         relevant = mine.where(_memories.id.in_(scores)) if scores else mine.limit(50)

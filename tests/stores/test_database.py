@@ -76,6 +76,7 @@ def torn(path: Path) -> str:
         (lambda _: "postgresql+psycopg://ana@localhost/x", ConfigurationError, "'postgresql' databases are not"),
         (lambda _: "mysql://localhost/x", ConfigurationError, "'mysql' databases are not"),
         (lambda _: "learngate.db", ConfigurationError, "write sqlite:///learngate.db"),
+        (lambda _: "sqlite:///", ConfigurationError, "names no file"),
         (lambda _: "sqlite:", ConfigurationError, "is not a database URL"),
         (lambda _: " ", ConfigurationError, "is not a database URL"),
     ],

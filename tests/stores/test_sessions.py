@@ -454,9 +454,11 @@ def test_deleting_a_session_leaves_its_owner_and_nothing_else(memory):
         memory.sessions.append(turn(session, "and more", user_id="ana"))
         noted = [MemoryOperation("add", text=f"from {session}")]
         memory.users.apply("ana", noted, source=(session, source.id), final=False)
+        quoted = (Excerpt("a secret", "ana", "ana", session, "q1"),)
         memory.learnings.propose(
-            draft(f"insight of {session}", excerpts=(Excerpt("a secret", "ana", "ana", session, "q1"),)),
+            draft(f"insight of {session}", rationale="they told a secret", excerpts=quoted),
             namespace="n",
+            user_id="ana",
             source=(session, "q1"),
         )
         config = {"configurable": {"thread_id": session, "checkpoint_ns": ""}}
@@ -480,7 +482,9 @@ def test_deleting_a_session_leaves_its_owner_and_nothing_else(memory):
         memory.sessions.show("gone")
     # What the user said of themselves and what was proposed stay: they are not the conversation.
     assert len(memory.users.list("ana")) == 2
-    assert len(memory.learnings.pending(namespace="n")) == 2
+    gone, kept = memory.learnings.pending(namespace="n")
+    assert (gone.insight, gone.rationale, gone.user_id, gone.excerpts) == ("insight of gone", "", None, ())
+    assert (kept.rationale, kept.user_id, len(kept.excerpts)) == ("they told a secret", "ana", 1)
 
     for stranger in ("ben", None):
         with pytest.raises(NotAllowed):
@@ -542,3 +546,41 @@ def test_turns_wait_for_their_reflection_until_it_is_done_or_has_failed_too_ofte
         memory.sessions.mark_reflection("s", "one", "failed", error="garbage")
     assert waiting() == []
     assert memory.sessions.unreflected(limit=0) == []
+
+
+def test_what_a_models_tools_noted_waits_until_it_has_taken_effect(memory):
+    noted = {"operations": [{"op": "add", "text": "likes \ud800 tea"}], "candidate": None}
+    memory.sessions.append(turn("s", id="noted", noted=noted))
+    memory.sessions.append(turn("s", id="both", noted=noted, reflection="pending"))
+    memory.sessions.append(turn("s", id="plain"))
+    assert [(t.id, t.noted) for t in memory.sessions.unreflected()] == [("noted", noted), ("both", noted)]
+    memory.sessions.settle("s", "noted", reflected=False)
+    memory.sessions.settle("s", "both", reflected=False)
+    assert [(t.id, t.noted) for t in memory.sessions.unreflected()] == [("both", None)]
+    memory.sessions.settle("s", "both", reflected=True)
+    assert memory.sessions.unreflected() == []
+    assert memory.sessions.get("s", "both").reflection == "done"
+
+
+def test_notes_are_settled_in_the_transaction_that_gives_them_their_effect(memory):
+    noted = {"operations": [], "candidate": None}
+    for name in ("by users", "by learnings"):
+        memory.sessions.append(turn("s", id=name, user_id="ana", noted=noted))
+    once = {"effect": "tools", "final": False, "settles": True}
+    memory.users.apply("ana", [MemoryOperation("add", "likes tea")], source=("s", "by users"), **once)
+    assert [t.id for t in memory.sessions.unreflected()] == ["by learnings"]
+    given = {"namespace": "n", "proposer": "m", "user_id": "ana", "source": ("s", "by learnings")}
+    memory.learnings.propose_once(draft("Mind costs"), **given, **once)
+    assert memory.sessions.unreflected() == []
+
+
+# -- messages as they were recorded ------------------------------------------------------------------------
+
+
+def test_recorded_messages_are_given_by_their_ids_and_of_one_session_only(memory):
+    said = (HumanMessage("Hi"), AIMessage("Hello", id="a1", additional_kwargs={"signature": b"\xff"}))
+    memory.sessions.append(Turn("s", said, id="q1"))
+    memory.sessions.append(turn("other", "Secret", id="q2"))
+    recorded = memory.sessions.recorded("s", ["q1", "a1", "q2", UNKNOWN])
+    assert recorded == {"q1": HumanMessage("Hi", id="q1"), "a1": said[1]}
+    assert memory.sessions.recorded("s", []) == {}

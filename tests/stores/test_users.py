@@ -306,6 +306,42 @@ def test_any_message_recalls_without_an_error(memory, query):
     assert sum(len(hit.text) for hit in hits if hit.shown) <= 200
 
 
+def test_a_message_without_a_word_recalls_the_latest(memory):
+    for number in range(40):
+        memory.users.remember("ana", f"Note {number:02d} of a length.")
+    memory.users.remember("ana", "Pinned.", pinned=True)
+    shown = [hit.text for hit in memory.users.recall("ana", " ", budget=50) if hit.shown]
+    assert shown == ["Pinned.", *(m.text for m in memory.users.list("ana")[1 : len(shown)])]
+    assert len(shown) > 2
+
+
+@pytest.mark.parametrize("budget", [60, 10_000])
+def test_what_was_kept_for_a_namespace_is_recalled_there_and_below_only(memory, budget):
+    for number in range(120):
+        memory.users.remember("ana", f"Orders item {number}.", namespace="work")
+    for namespace in (None, "home", "home/garden"):
+        memory.users.remember("ana", f"Orders roses for {namespace}.", namespace=namespace)
+
+    def recalled(namespace):
+        hits = memory.users.recall("ana", "Which item does she order?", budget=budget, namespace=namespace)
+        return {hit.memory.namespace for hit in hits}
+
+    assert recalled("home") == {None, "home"}
+    assert recalled("home/garden") == {None, "home", "home/garden"}
+    assert recalled("elsewhere") == {None}
+    assert recalled(None) >= {"work"}
+    with pytest.raises(InvalidInput, match="namespace"):
+        recalled("a//b")
+
+
+def test_of_much_that_is_kept_elsewhere_nothing_crowds_out_what_is_kept_here(memory):
+    for number in range(120):
+        memory.users.remember("ana", f"Orders item {number}.", namespace="work")
+        memory.users.remember("ana", f"Waters rose number {number}.", namespace="home")
+    hits = memory.users.recall("ana", "Which item does she order?", budget=60, namespace="home")
+    assert {hit.memory.namespace for hit in hits if hit.shown} == {"home"}
+
+
 def test_nobody_recalls_what_another_told(memory):
     fill(memory, 60)
     memory.users.remember("ben", "Note 5: secret")
