@@ -167,7 +167,7 @@ class Conversations(RuleBasedStateMachine):
 
 
 TestConversations = Conversations.TestCase
-TestConversations.settings = settings(stateful_step_count=30)
+TestConversations.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=30)
 
 
 # -- recording ---------------------------------------------------------------------------------------------
@@ -253,7 +253,6 @@ def test_a_streamed_answer_is_recorded_and_found_as_a_message(memory):
         Turn("s", (AIMessage("x"),)),
         Turn("s", (ToolMessage("x", tool_call_id="c"), HumanMessage("x"))),
     ],
-    ids=repr,
 )
 def test_a_turn_that_cannot_be_stored_is_refused_and_opens_nothing(memory, given):
     with pytest.raises(InvalidInput):

@@ -145,7 +145,7 @@ class Remembering(RuleBasedStateMachine):
 
 
 TestRemembering = Remembering.TestCase
-TestRemembering.settings = settings(stateful_step_count=30)
+TestRemembering.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=30)
 
 
 def rows(memory: Memory, table: str, where: str = "1") -> int:
