@@ -63,7 +63,6 @@ def test_the_drawing_is_the_picture(memory: Memory) -> None:
         ({"reflection": "background"}, set(), {"reflect"}),
         ({"reflection": "off"}, set(), {"reflect"}),
     ],
-    ids=repr,
 )
 def test_options_change_the_picture(
     memory: Memory, options: dict[str, Any], more: set[str], less: set[str]

@@ -254,7 +254,7 @@ def test_what_it_remembers_and_proposes_is_kept_through_a_stop(memory: Memory) -
 # -- what is refused when the graph is built -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"tools": [price]}, {"memory_tools": True}], ids=repr)
+@pytest.mark.parametrize("options", [{"tools": [price]}, {"memory_tools": True}])
 def test_a_model_without_tools_is_refused(memory: Memory, options: Any) -> None:
     with pytest.raises(ConfigurationError, match="takes no tools: leave `tools` and `memory_tools` out"):
         build_graph(memory, model=FakeListChatModel(responses=["ok"]), reflection="off", **options)
