@@ -16,9 +16,8 @@ from langgraph.types import Command
 
 from learngate.app.stopping import Stoppable, Stopped
 from learngate.graph import Context, build_graph
+from learngate.graph.routes import RECALL
 from learngate.stores import Decision, Memory, NotAllowed, Turn, UserMemory
-
-RECALLING = ("load_history", "recall_user_memory", "search_learnings")
 
 
 class Show(Protocol):
@@ -191,9 +190,9 @@ class Conversation:
             said.asks, said.proposal, said.problem = True, asked["proposal"], asked["problem"]
         if not isinstance(update, dict):
             return
-        if node in RECALLING:
+        if node in RECALL:
             said.recall |= update["recall"]
-            if len(said.recall) == len(RECALLING):
+            if len(said.recall) == len(RECALL):
                 show.recalled(said.recall, (time.perf_counter() - began) * 1000)
         elif node == "respond":
             self._answered(update["messages"][-1], said, show)

@@ -34,6 +34,8 @@ from learngate.stores.text import MESSAGE_LIMIT, check_name, check_text
 
 RESUMING = "__pregel_resuming"
 """LangGraph's mark on a subgraph that goes on after a stop; its parent hands its input over once more."""
+CARRIED = ("_output_mapper", "_state_mapper", "_serde_allowlist")
+"""What LangGraph sets on a compiled graph after it is made: no argument of its class."""
 EXPECTED = 'pass {"messages": [("user", "…")]}'
 
 
@@ -52,21 +54,18 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
     @classmethod
     def around(cls, compiled: CompiledStateGraph[Any, Any, Any, Any], memory: Memory) -> Self:
         """Return a compiled graph with the door in it."""
-        parts = {
-            key: value
-            for key, value in vars(compiled).items()
-            if key not in {"__orig_class__", "_serde_allowlist", "_output_mapper", "_state_mapper"}
-        }
-        made = cls(memory=memory, **parts)
-        made._carry_over(compiled)
-        return made
+        return cls._made_from(compiled, {"memory": memory})
 
     def copy(self, update: dict[str, Any] | None = None) -> Self:
         """Return a copy that has the same door."""
-        keep = {"_serde_allowlist", "_output_mapper", "_state_mapper", "__orig_class__"}
-        parts = {key: value for key, value in vars(self).items() if key not in keep}
-        made = self.__class__(**(parts | (update or {})))
-        made._carry_over(self)
+        return self._made_from(self, update or {})
+
+    @classmethod
+    def _made_from(cls, other: CompiledStateGraph[Any, Any, Any, Any], update: dict[str, Any]) -> Self:
+        parts = {key: value for key, value in vars(other).items() if key not in (*CARRIED, "__orig_class__")}
+        made = cls(**(parts | update))
+        for name in CARRIED:
+            setattr(made, name, getattr(other, name))
         return made
 
     def stream(
@@ -210,11 +209,6 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
                 others = True
             if others or values.get("review"):
                 raise NotAllowed(f"the state of session {session_id!r} cannot be made another's")
-
-    def _carry_over(self, other: CompiledStateGraph[Any, Any, Any, Any]) -> None:
-        self._output_mapper = other._output_mapper
-        self._state_mapper = other._state_mapper
-        self._serde_allowlist = other._serde_allowlist
 
 
 def read_messages(given: Any) -> list[AnyMessage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from learngate.nodes.reflection import cleaned, weakness
-from learngate.nodes.state import ProposalState, State, turn_messages
+from learngate.nodes.state import ProposalState, State, candidate_source, turn_messages
 from learngate.stores.learnings import Learnings
 from learngate.stores.records import Excerpt, Proposal, ProposalDraft
 from learngate.stores.sessions import Sessions
@@ -20,7 +20,7 @@ def propose_learning(state: State, *, learnings: Learnings, sessions: Sessions) 
     assert outcome["candidate"] is not None
     candidate = cleaned(outcome["candidate"])
     final = outcome["source"] == "reflection"
-    source = outcome.get("candidate_source", outcome["source"])
+    source = candidate_source(outcome)
     if weakness(candidate) is not None:
         sessions.settle(turn["session_id"], turn["id"], reflected=final)
         return {"proposal": None}

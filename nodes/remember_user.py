@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from learngate.nodes.state import State
+from learngate.nodes.state import State, candidate_source
 from learngate.stores.errors import InvalidInput
 from learngate.stores.records import MemoryOperation
 from learngate.stores.text import MEMORY_LIMIT, check_text
@@ -23,7 +23,7 @@ def remember_user(state: State, *, users: Users) -> dict[str, Any]:
     if outcome.get("noted"):
         parts = {"tools": outcome["noted"], **parts}
     proposes = outcome["candidate"] is not None
-    tools_propose = proposes and outcome.get("candidate_source", outcome["source"]) == "tools"
+    tools_propose = proposes and candidate_source(outcome) == "tools"
     for source, operations in parts.items():
         users.apply(
             turn["user_id"],

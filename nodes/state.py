@@ -125,6 +125,11 @@ class State(TypedDict, total=False):
     review: dict[str, Any] | None
 
 
+def candidate_source(outcome: Outcome) -> Literal["reflection", "tools"]:
+    """Return who brought the candidate: what the outcome says of it, else the outcome's own source."""
+    return outcome.get("candidate_source", outcome["source"])
+
+
 def turn_messages(state: State) -> list[AnyMessage]:
     """Return this turn's own messages: the user's and all that has answered it so far."""
     messages = state["messages"]
