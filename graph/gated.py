@@ -20,6 +20,7 @@ from langchain_core.messages import (
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langchain_core.runnables.graph import Graph
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateUpdate
@@ -78,7 +79,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
             InvalidInput: nothing to answer, or a text, an id or a thread that cannot be taken.
         """
         admitted = self._admit(input, config, context)
-        yield from super().stream(admitted, config, context=context, **options)
+        yield from super().stream(admitted, config, context=context, **self._durable(input, options))
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
@@ -86,7 +87,9 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """Stream a run asynchronously, once the caller has been let in; as `stream`."""
         admitted = await asyncio.to_thread(self._admit, input, config, context)
         # A consumer who stops listening stops the run now, not when the garbage is collected.
-        parts = cast(AsyncGenerator[Any], super().astream(admitted, config, context=context, **options))
+        parts = cast(
+            AsyncGenerator[Any], super().astream(admitted, config, context=context, **self._durable(input, options))
+        )
         async with aclosing(parts):
             async for part in parts:
                 yield part
@@ -193,6 +196,15 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
                 f"session {session_id!r} is not {_name(caller.user_id)}: resume it with"
                 " Context(user_id=…) of whoever opened it, and name the reviewer in Context(reviewer=…)"
             )
+
+    def _durable(self, given: Any, options: dict[str, Any]) -> dict[str, Any]:
+        """Write each step of a resume before the next begins, where "async" is asked for or the default.
+
+        Else a process that dies while the decision is written keeps the answer, but not who gave it.
+        """
+        asked = options.get("durability")
+        lazy = asked == "async" or (asked is None and isinstance(self.checkpointer, BaseCheckpointSaver))
+        return {**options, "durability": "sync"} if lazy and isinstance(given, Command) else options
 
     def _check_edits(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> None:
         session_id = session_of(ensure_config(merge_configs(self.config, config)))
