@@ -23,7 +23,7 @@ from langchain_core.runnables.graph import Graph
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command, StateUpdate
+from langgraph.types import Command, StateSnapshot, StateUpdate
 
 from learngate.nodes.context import Caller, caller_of, session_of
 from learngate.nodes.review import HOW_TO_ANSWER
@@ -76,9 +76,12 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
         Raises:
             NotAllowed: the session belongs to somebody else.
+            NotFound: nothing to resume: neither the session nor a checkpoint of it is there.
             InvalidInput: nothing to answer, or a text, an id or a thread that cannot be taken.
         """
         admitted = self._admit(input, config, context)
+        if self._resumes(input):
+            _check_kept(self.get_state(ensure_config(config)))
         yield from super().stream(admitted, config, context=context, **self._durable(input, options))
 
     async def astream(
@@ -86,6 +89,8 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
     ) -> AsyncIterator[Any]:
         """Stream a run asynchronously, once the caller has been let in; as `stream`."""
         admitted = await asyncio.to_thread(self._admit, input, config, context)
+        if self._resumes(input):
+            _check_kept(await self.aget_state(ensure_config(config)))
         # A consumer who stops listening stops the run now, not when the garbage is collected.
         parts = cast(
             AsyncGenerator[Any], super().astream(admitted, config, context=context, **self._durable(input, options))
@@ -197,14 +202,17 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
                 " Context(user_id=…) of whoever opened it, and name the reviewer in Context(reviewer=…)"
             )
 
+    def _resumes(self, given: Any) -> bool:
+        return isinstance(given, Command) and isinstance(self.checkpointer, BaseCheckpointSaver)
+
     def _durable(self, given: Any, options: dict[str, Any]) -> dict[str, Any]:
         """Write each step of a resume before the next begins, where "async" is asked for or the default.
 
         Else a process that dies while the decision is written keeps the answer, but not who gave it.
         """
         asked = options.get("durability")
-        lazy = asked == "async" or (asked is None and isinstance(self.checkpointer, BaseCheckpointSaver))
-        return {**options, "durability": "sync"} if lazy and isinstance(given, Command) else options
+        lazy = asked in (None, "async")
+        return {**options, "durability": "sync"} if lazy and self._resumes(given) else options
 
     def _check_edits(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> None:
         session_id = session_of(ensure_config(merge_configs(self.config, config)))
@@ -298,6 +306,18 @@ def _check_command(given: Any) -> None:
         raise InvalidInput(f"a Command can only go to the end ({END!r}): {EXPECTED}, or Command(resume=…)")
     if given.resume is None and not goto:
         raise InvalidInput(f"a resume needs an answer: {HOW_TO_ANSWER}")
+
+
+def _check_kept(snapshot: StateSnapshot) -> None:
+    """Refuse to resume what no checkpoint knows: LangGraph would take the answer for a new run's input.
+
+    A server that was killed may still have the answer in its queue, but no longer the run it belongs to.
+    """
+    if snapshot.created_at is None:
+        raise NotFound(
+            "no checkpoint is left of the run to resume: what it proposed waits in the inbox (learngate review),"
+            " and the session goes on with its next message"
+        )
 
 
 def _resumed_by_parent(config: RunnableConfig) -> bool:

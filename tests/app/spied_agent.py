@@ -1,4 +1,8 @@
-"""A second graph for the server under test: its model answers offline and writes down every prompt."""
+"""A second graph for the server under test: its model writes down every prompt, and its runs break where told.
+
+A file `fault-<thread>` in the folder it is served from names the node to break at, once: `error respond` raises
+before that node, `hold respond` says that it is reached, and waits there to be killed.
+"""
 
 import asyncio
 import json
@@ -6,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables.config import ensure_config
 
@@ -15,7 +20,8 @@ from learngate.graph.gated import GatedGraph
 from learngate.graph.offline import OfflineChat
 from learngate.stores import open_memory
 
-PROMPTS = Path(__file__).with_name("prompts.jsonl")
+HERE = Path(__file__).parent
+PROMPTS = HERE / "prompts.jsonl"
 
 
 class Spy(OfflineChat):
@@ -27,9 +33,28 @@ class Spy(OfflineChat):
         return super()._reply(messages, tools)
 
 
+class Fault(AsyncCallbackHandler):
+    raise_error = True
+
+    async def on_chain_start(
+        self, serialized: Any, inputs: Any, *, name: str = "", metadata: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        fault = HERE / f"fault-{(metadata or {}).get('thread_id')}"
+        if not await asyncio.to_thread(fault.exists):
+            return
+        how, node = (await asyncio.to_thread(fault.read_text)).split()
+        if name != node:
+            return
+        await asyncio.to_thread(fault.rename, fault.with_name(f"reached-{fault.name}"))
+        if how == "error":
+            raise RuntimeError(f"broken at {node}")
+        await asyncio.sleep(600)
+
+
 @cache
 def _open() -> GatedGraph:
-    return build_graph(open_memory(), model=Spy(), tools=[market_data], checkpointer=None)
+    graph = build_graph(open_memory(), model=Spy(), tools=[market_data], checkpointer=None)
+    return graph.with_config(callbacks=[Fault()])
 
 
 async def agent() -> GatedGraph:

@@ -1,187 +1,37 @@
 """The agent under the real `langgraph dev`, over its SDK on loopback: what Studio and chat UIs do with it."""
 
 import asyncio
-import importlib.util
 import json
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph_sdk import get_sync_client
 
 from learngate.app import studio
 from learngate.graph.settings import DEFAULT_MODEL
-from learngate.stores import ConfigurationError, Decision, Memory, ProposalDraft, open_memory
-
-HERE = Path(__file__).parent
-NODES = [
-    "begin_turn",
-    "load_history",
-    "recall_user_memory",
-    "search_learnings",
-    "respond",
-    "tools",
-    "save_turn",
-    "reflect",
-    "remember_user",
-    "propose_learning",
-    "review_learning",
-    "save_learning",
-]
-RULE = "When comparing ETFs, always check both expense ratio and tracking error."
-FACT = "My risk tolerance is moderate."
-
-needs_server = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("langgraph_cli", "langgraph_api")),
-    reason="langgraph dev is not installed: pip install 'learngate[studio]'",
+from learngate.stores import ConfigurationError, Decision
+from tests.app.serving import (
+    FACT,
+    NODES,
+    RULE,
+    Server,
+    answer_of,
+    events,
+    laid_out,
+    needs_server,
+    say,
+    serving,
+    together,
+    who,
 )
-
-
-# -- the server ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Server:
-    """One `langgraph dev` in a folder of its own, and the memory it writes to, opened from here as well."""
-
-    home: Path
-    client: Any
-    memory: Memory
-
-    def thread(self) -> str:
-        thread_id: str = self.client.threads.create()["thread_id"]
-        return thread_id
-
-    def run(self, thread: str | None, given: Any = None, *, graph: str = "agent", **options: Any) -> list[Any]:
-        """Run to the end or to a stop, and return the stream's parts; an error is its last."""
-        options.setdefault("stream_mode", ["updates"])
-        given = say(given) if isinstance(given, str) else given
-        return list(self.client.runs.stream(thread, graph, input=given, **options))
-
-    def resume(self, thread: str, answer: Any, **options: Any) -> list[Any]:
-        return self.run(thread, command={"resume": answer}, **options)
-
-    def state(self, thread: str) -> Any:
-        return self.client.threads.get_state(thread)
-
-    def asked(self, thread: str) -> Any:
-        """Return what the gate asks on a thread; `None` where it does not wait there."""
-        (asked,) = self.state(thread)["interrupts"] or [{"value": None}]
-        return asked["value"]
-
-    def proposal(self, thread: str) -> dict[str, Any]:
-        proposal: dict[str, Any] = self.state(thread)["values"]["proposal"]
-        return proposal
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("studio")
-    config = json.loads((HERE.parents[1] / "langgraph.json").read_text())
-    config["graphs"]["spied"] = "spied_agent:agent"
-    (home / "langgraph.json").write_text(json.dumps(config))
-    (home / "sitecustomize.py").write_text(NOTE_CONNECTIONS)
-    shutil.copy(HERE / "spied_agent.py", home)
-    database = f"sqlite:///{home / 'learngate.db'}"
-    with open_memory(database) as memory, serving(home, database) as url:
-        client = get_sync_client(url=url, api_key=None)
-        yield Server(home, client, memory)
-        client.http.client.close()
-
-
-NOTE_CONNECTIONS = """
-import sys
-
-print("watched", file=open("connections.txt", "a"))
-
-def note(event, args):
-    if event in ("socket.connect", "socket.getaddrinfo"):
-        with open("connections.txt", "a") as file:
-            print(event, args[1] if event == "socket.connect" else args[0], file=file)
-
-sys.addaudithook(note)
-"""
-
-
-@contextmanager
-def serving(home: Path, database: str) -> Iterator[str]:
-    """Serve a folder's langgraph.json, and end that server, and what it started, by its process group."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "GOOGLE_"))}
-    quiet = {"LANGSMITH_TRACING": "false", "LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
-    dev = ["dev", "--no-browser", "--no-reload", "--port", str(port), "--n-jobs-per-worker", "16"]
-    with (home / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "langgraph_cli", *dev],
-            cwd=home,
-            env=kept | quiet | {"LEARNGATE_DB": database, "PYTHONPATH": str(home)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/ok", process, home / "log.txt")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(url):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            if process.poll() is not None:
-                break
-            time.sleep(0.2)
-    raise AssertionError(f"the server did not start:\n{log.read_text()}")
-
-
-def say(words: str, message_id: str | None = None) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": words, "id": message_id}]}
-
-
-def who(user: str, **more: str) -> dict[str, Any]:
-    """Return a context of a user and a namespace of their own, so that no test meets another's learnings."""
-    return {"user_id": user, "namespace": user, **more}
-
-
-def together(work: Callable[[Any], Any], over: list[Any]) -> list[Any]:
-    # The server looks for new runs twice a second: side by side they wait for that once.
-    with ThreadPoolExecutor(len(over)) as pool:
-        return list(pool.map(work, over))
-
-
-def events(parts: list[Any], name: str) -> list[Any]:
-    return [part.data for part in parts if part.event == name]
-
-
-def answer_of(parts: list[Any]) -> str:
-    (said,) = [update["respond"]["messages"] for update in events(parts, "updates") if "respond" in update]
-    text: str = said[0]["content"]
-    return text
+    with serving(laid_out(tmp_path_factory.mktemp("studio"))) as server:
+        yield server
 
 
 # -- what Studio asks before it shows anything ---------------------------------------------------------------
@@ -439,74 +289,6 @@ def test_the_next_turn_without_a_context_is_nobodys(server: Server) -> None:
     assert (turn["user_id"], turn["namespace"]) == (None, "default")
     (part,) = [part for part in server.run(mine, "And now?") if part.event != "metadata"]
     assert part.data["error"] == "NotAllowed"
-
-
-# -- stopped anywhere, the prompt is the same ----------------------------------------------------------------
-
-OPENING = "A brief on NVIDIA."
-ASKED = f"Compare that to Tesla. I follow growth stocks. {RULE}"
-TAUGHT = ProposalDraft("Growth stocks", "When you compare growth stocks like Tesla, weigh revenue growth with P/E.")
-
-
-def left_by(server: Server, node: str | None) -> dict[str, Any]:
-    """Return what a turn that stopped before `node` asked its model and recorded, once it was continued."""
-    user = thread = f"stopped-{node}"
-    server.memory.users.remember(user, "The user wants low costs.")
-    server.memory.learnings.add(TAUGHT, namespace=user, actor="kim")
-    thread = server.thread()
-    stop = {"interrupt_before": [node]} if node else {}
-    server.run(thread, OPENING, graph="spied", context=who(user))
-    server.run(thread, ASKED, graph="spied", context=who(user), **stop)
-    stopped = [server.state(thread)["next"]]
-    for _ in range(4):
-        if server.asked(thread):
-            server.run(thread, graph="spied", command={"resume": "approve"}, **stop)
-        elif server.state(thread)["next"]:
-            server.run(thread, graph="spied")
-        else:
-            break
-        stopped.append(server.state(thread)["next"])
-    assert stopped[-1] == []
-    assert node is None or any(node in nodes for nodes in stopped), stopped
-    prompts = [json.loads(line) for line in (server.home / "prompts.jsonl").read_text().splitlines()]
-    return {
-        "prompts": [unnumbered(one[1:]) for one in prompts if one[0] == thread],
-        "turns": [
-            [(m.type, unnumbered(m.content)) for m in turn.messages]
-            for turn in server.memory.sessions.window(thread)
-        ],
-        "memories": sorted(memory.text for memory in server.memory.users.list(user)),
-        "learnings": [
-            (one.title, one.insight, one.revision) for one in server.memory.learnings.list(namespace=user)
-        ],
-        "proposal": {
-            **server.proposal(thread),
-            "id": 0,
-            "learning_id": 0,
-            "namespace": "",
-            "decided_by": "",
-            "nearest": [],
-        },
-    }
-
-
-def unnumbered(said: Any) -> str:
-    """Return what was said without row numbers, and the fences that are made from them."""
-    text = re.sub(r"\b(memory|learning) \d+", r"\1", json.dumps(said, ensure_ascii=False))
-    return re.sub(r"(until|⟧) [0-9a-f]{12}", r"\1", text)
-
-
-@needs_server
-def test_stopped_before_any_node_the_model_is_asked_the_same(server: Server) -> None:
-    unbroken, *broken = together(lambda node: left_by(server, node), [None, *NODES])
-    answered = unbroken["prompts"]
-    for part in ("A brief on NVIDIA.", "low costs", "weigh revenue growth", "NVDA", "TSLA"):
-        assert part in "".join(answered), part
-    assert len(answered) == 6
-    assert len(unbroken["memories"]) == 2
-    assert len(unbroken["learnings"]) == 2
-    for node, left in zip(NODES, broken, strict=True):
-        assert left == unbroken, node
 
 
 # -- around it -----------------------------------------------------------------------------------------------

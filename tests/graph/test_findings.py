@@ -1,5 +1,6 @@
 """What readers from outside broke, and must stay mended."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from learngate.stores import (
     InvalidInput,
     Memory,
     NotAllowed,
+    NotFound,
     ProposalDraft,
     StoreUnavailable,
     Turn,
@@ -210,3 +212,16 @@ def test_an_embedder_that_is_down_is_a_clear_error() -> None:
         memory.learnings.add(ProposalDraft("ETFs", GOOD), namespace="finance", actor="kim")
         with pytest.raises(StoreUnavailable, match="the embedder Down:8 did not answer"):
             memory.learnings.search("ETFs", namespace="finance")
+
+
+def test_a_resume_whose_checkpoint_is_lost_is_refused_and_the_session_goes_on(memory: Memory) -> None:
+    model = ScriptedChat(answers=["Yes.", "And on."], reflections=[learning("ETFs", GOOD), None])
+    graph = build_graph(memory, model=model)
+    assert ask(graph, ("user", "hi"))["__interrupt__"]
+    graph.checkpointer.delete_thread("s")
+    for resume in (graph.invoke, lambda *given, **more: asyncio.run(graph.ainvoke(*given, **more))):
+        with pytest.raises(NotFound, match="waits in the inbox"):
+            resume(Command(resume="approve"), S, context=ANA)
+    assert ask(graph, ("user", "go on"))["messages"][-1].text == "And on."
+    (waiting,) = memory.learnings.pending(session_id="s")
+    assert waiting.insight == GOOD
