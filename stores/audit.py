@@ -1,0 +1,338 @@
+"""Tamper evidence for what was learned: MACs and a chain, under a key that is kept outside the database.
+
+Each decision and each revision of a learning has a link in the `ledger`, written by the gate in the same
+transaction. A link holds a commitment, which is a MAC over the row, and a MAC over that and the link before.
+So a changed row does not fit its commitment, and a link that was deleted or moved breaks the chain. The chain's
+newest link is also written to a head file, which shows when the whole database is an older copy.
+
+What may be erased (a decision's reviewer and note) has a commitment of its own; excerpts, rationales and links to
+users are not covered at all: erasing them is no alarm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, String, and_, func, insert, literal, select, type_coerce
+from sqlalchemy.exc import DBAPIError
+
+from learngate.stores.database import Database
+from learngate.stores.errors import ConfigurationError, Conflict, StoreUnusable
+from learngate.stores.head import START, Head, Tip
+from learngate.stores.tables import decisions, learnings, ledger, revisions
+
+Kind = Literal["decision", "revision"]
+
+ERASED = "erased user "
+"""How the alias begins that stands where a reviewer's name was erased."""
+
+_log = logging.getLogger(__name__)
+
+_COVERED: dict[Kind, tuple[str, ...]] = {
+    "decision": ("id", "proposal_id", "type", "decided_at", "learning_id"),
+    "revision": (
+        "learning_id",
+        "revision",
+        "namespace",
+        "status",
+        "title",
+        "insight",
+        "applies_when",
+        "proposal_id",
+        "decision_id",
+        "change",
+        "at",
+    ),
+}
+_ERASABLE: dict[Kind, tuple[str, ...]] = {"decision": ("reviewer", "note"), "revision": ()}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The secret that signs; `source` says where it is kept."""
+
+    secret: bytes = field(repr=False)
+    source: str
+
+    def mac(self, *parts: object) -> str:
+        """Return the HMAC-SHA256 of some values, as hexadecimal digits."""
+        text = json.dumps(parts, default=_plain, separators=(",", ":"))
+        return hmac.new(self.secret, text.encode(), hashlib.sha256).hexdigest()
+
+    def commitment(self, kind: Kind, row: Mapping[str, Any]) -> str:
+        """Return what is signed of a row: a MAC over what is covered, and one for each value that may be erased."""
+        fixed = self.mac(kind, *(row[name] for name in _COVERED[kind]))
+        return ".".join([fixed, *(self.mac(kind, name, row["id"], row[name]) for name in _ERASABLE[kind])])
+
+    def fits(self, kind: Kind, row: Mapping[str, Any], commitment: object) -> bool:
+        """Whether a row is what was committed to, but for what was erased from it."""
+        signed, found = str(commitment).split("."), self.commitment(kind, row).split(".")
+        erased = [False, *(_is_erased(row[name]) for name in _ERASABLE[kind])]
+        return len(signed) == len(found) and all(
+            gone or hmac.compare_digest(one.encode(), other.encode())
+            for gone, one, other in zip(erased, signed, found, strict=True)
+        )
+
+    def link(self, before: Tip, link: Mapping[str, Any]) -> str:
+        """Return the MAC of a link that follows `before`."""
+        names = ("seq", "kind", "row_id", "revision", "commitment")
+        return self.mac("link", before.mac, *(link[name] for name in names))
+
+    def follows(self, before: Tip, link: Mapping[str, Any]) -> bool:
+        """Whether a link was signed as the one after `before`."""
+        return hmac.compare_digest(self.link(before, link).encode(), str(link["mac"]).encode())
+
+
+class Page:
+    """One transaction that may learn, and what it adds to the ledger."""
+
+    def __init__(self, connection: Connection, key: Key | None, head: Head | None) -> None:
+        self.connection = connection
+        self._key, self._head = key, head
+        self.tip: Tip | None = None
+
+    def sign(self, kind: Kind, row: Mapping[str, Any]) -> None:
+        """Add a link for a row that this transaction has written; with no key and no ledger, do nothing.
+
+        Raises:
+            ConfigurationError: the database is signed, and its key is not here.
+            StoreUnusable: the ledger's end does not fit the key or the head file.
+        """
+        if self._key is None:
+            if self.connection.scalar(select(func.max(ledger.c.seq))) is not None:
+                raise ConfigurationError(f"what is learned here is signed, and {NO_KEY}; nothing was stored")
+            return
+        revision = 0 if kind == "decision" else row["revision"]
+        row_id = row["id"] if kind == "decision" else row["learning_id"]
+        self.add(Link(kind, row_id, revision, self._key.commitment(kind, row)))
+
+    def add(self, link: Link) -> None:
+        """Add a link with a commitment that was made before, as `sign` does."""
+        assert self._key is not None
+        before = self.tip or self._end()
+        seq = before.seq + 1
+        values = {
+            "seq": seq,
+            "kind": link.kind,
+            "row_id": link.row_id,
+            "revision": link.revision,
+            "commitment": link.commitment,
+        }
+        self.tip = Tip(seq, self._key.link(before, values))
+        self.connection.execute(insert(ledger).values(**values, mac=self.tip.mac))
+
+    def _end(self) -> Tip:
+        """Return the ledger's end, once it fits the key and the head file: nobody builds on a forged one."""
+        assert self._key is not None
+        last = self.connection.execute(select(ledger).order_by(ledger.c.seq.desc()).limit(2)).all()
+        if not last:
+            end = START
+        else:
+            before = Tip(last[1].seq, last[1].mac) if len(last) > 1 else START
+            end = Tip(last[0].seq, last[0].mac)
+            if end.seq != before.seq + 1 or not self._key.follows(before, last[0]._asdict()):
+                raise StoreUnusable(
+                    f"the ledger's end was not signed with the key from {self._key.source}, and nothing was stored:"
+                    " it is another key, or the database was changed: see `learngate doctor --verify`"
+                )
+        if self._head is not None:
+            self._compare(self._head, end)
+        return end
+
+    def _compare(self, head: Head, end: Tip) -> None:
+        if end == START:
+            head.begin()
+        known = head.read()
+        if known is None:
+            _log.error(head.lost())
+        elif not on_chain(self.connection, known):
+            raise StoreUnusable(f"{behind(head, known, end)}; nothing was stored: see `learngate doctor --verify`")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What is to be signed: a row of a kind, and the commitment to it."""
+
+    kind: Kind
+    row_id: int
+    revision: int
+    commitment: str
+
+
+class Ledger:
+    """The chain of everything that was decided and learned, and the check of what is recalled."""
+
+    def __init__(self, database: Database, key: Key | None, head: Head | None) -> None:
+        self.database = database
+        self.key = key
+        self.head = head
+
+    @contextmanager
+    def write(self) -> Iterator[Page]:
+        """Open a write transaction that may learn; once it is committed, the head file follows."""
+        with self.database.write() as connection:
+            page = Page(connection, self.key, self.head)
+            yield page
+        if page.tip is not None:
+            self.publish(page.tip)
+
+    def publish(self, tip: Tip) -> None:
+        """Write the ledger's new end to the head file.
+
+        It is committed by now: where the file cannot be written, it lags, and `learngate doctor` says so.
+        """
+        if self.head is None or self.head.read() is None:
+            return
+        try:
+            self.head.advance(tip)
+        except OSError as error:
+            _log.error("the decision is stored, but its head file %s was not written: %s", self.head.path, error)
+
+    def links(self) -> int:
+        """Return how many links the ledger has."""
+        with self.database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(ledger)) or 0
+
+    # -- recall ------------------------------------------------------------------------------------------
+
+    def standing(self, connection: Connection, query: Select[Any], ids: Sequence[int]) -> list[Row[Any]]:
+        """Return the rows of a query over `learnings` that are as they were signed; without a key, all of them.
+
+        A row that is not is left out, and named in the log.
+        """
+        if self.key is None:
+            return list(connection.execute(query.where(learnings.c.id.in_(ids))))
+        try:
+            rows = connection.execute(signed(query).where(learnings.c.id.in_(ids))).all()
+        except (DBAPIError, StoreUnusable) as error:
+            if not garbled(error):
+                raise
+            if len(ids) > 1:
+                return [row for one in ids for row in self.standing(connection, query, [one])]
+            _log.error("learning %s is not recalled: it cannot be read: %s; %s", ids[0], error, LOOK)
+            return []
+        kept = []
+        for row in rows:
+            fault = self.fault(row)
+            if fault is None:
+                kept.append(row)
+            else:
+                _log.error("learning %s is not recalled: %s; %s", row.id, fault, LOOK)
+        return kept
+
+    def fault(self, row: Row[Any]) -> str | None:
+        """Say why the row of a `signed` query is not to be trusted; `None` where it is what was signed."""
+        assert self.key is not None
+        if row.newest is None:
+            return f"it is not signed: {UNSIGNED}"
+        if row.revision != row.newest:
+            return f"it is revision {row.revision} again, and revision {row.newest} was signed"
+        if row.commitment is None or row.decision_id is None:
+            return "the revision that it stands for is gone"
+        values = {**row._asdict(), "learning_id": row.id, "at": row.stamp}
+        if not self.key.fits("revision", values, row.commitment):
+            return "it, or its revision, is not what was signed: somebody changed it past the gate"
+        return None
+
+    def check(self, connection: Connection, learning_id: int) -> None:
+        """Refuse to build on a learning that is not what was signed.
+
+        Raises:
+            Conflict: it is not.
+        """
+        if self.key is None:
+            return
+        row = connection.execute(signed(select(learnings)).where(learnings.c.id == learning_id)).first()
+        fault = None if row is None else self.fault(row)
+        if fault is not None:
+            raise Conflict(f"learning {learning_id} cannot be changed: {fault}; {LOOK}")
+
+    def check_version(self, connection: Connection, learning_id: int, revision: int) -> None:
+        """Refuse to bring back a revision that is not what was signed.
+
+        Raises:
+            Conflict: it is not.
+        """
+        if self.key is None:
+            return
+        query = rows_of("revision").where(revisions.c.learning_id == learning_id, revisions.c.revision == revision)
+        row = connection.execute(query).first()
+        if row is not None and not (row.commitment and self.key.fits("revision", row._asdict(), row.commitment)):
+            raise Conflict(
+                f"revision {revision} of learning {learning_id} cannot be brought back:"
+                f" it is not what was signed; {LOOK}"
+            )
+
+
+NO_KEY = "its key is not here: set LEARNGATE_AUDIT_KEY, or put the key file back beside the database"
+UNSIGNED = "it is from before there was a key, or somebody inserted it"
+LOOK = "see `learngate doctor`"
+
+
+def signed(query: Select[Any]) -> Select[Any]:
+    """Add to a query over `learnings` what `Ledger.fault` needs to see."""
+    current = and_(revisions.c.learning_id == learnings.c.id, revisions.c.revision == learnings.c.revision)
+    link = and_(
+        ledger.c.kind == "revision", ledger.c.row_id == learnings.c.id, ledger.c.revision == learnings.c.revision
+    )
+    other = ledger.alias()
+    newest = select(func.max(other.c.revision)).where(other.c.kind == "revision", other.c.row_id == learnings.c.id)
+    return (
+        query.add_columns(
+            type_coerce(learnings.c.updated_at, String).label("stamp"),
+            revisions.c.decision_id,
+            revisions.c.change,
+            ledger.c.commitment,
+            newest.scalar_subquery().label("newest"),
+        )
+        .outerjoin_from(learnings, revisions, current)
+        .outerjoin(ledger, link)
+    )
+
+
+def rows_of(kind: Kind) -> Select[Any]:
+    """Return every row of a kind as it is signed, with the commitment to it: null where there is none."""
+    table = decisions if kind == "decision" else revisions
+    time = table.c.decided_at if kind == "decision" else table.c.at
+    key = table.c.id if kind == "decision" else table.c.learning_id
+    revision = literal(0) if kind == "decision" else table.c.revision
+    link = and_(ledger.c.kind == kind, ledger.c.row_id == key, ledger.c.revision == revision)
+    covered = [table.c[name] for name in (*_COVERED[kind], *_ERASABLE[kind]) if name != time.name]
+    return select(*covered, type_coerce(time, String).label(time.name), ledger.c.commitment).outerjoin(ledger, link)
+
+
+def on_chain(connection: Connection, known: Tip) -> bool:
+    """Whether the ledger holds the link that a head file knows."""
+    return known == START or connection.scalar(select(ledger.c.mac).where(ledger.c.seq == known.seq)) == known.mac
+
+
+def behind(head: Head, known: Tip, end: Tip) -> str:
+    """Say what it means that a head file's link is not in the ledger."""
+    if known.seq > end.seq:
+        known_to = f"the ledger ends at link {end.seq}, but {head.path} knows link {known.seq}"
+        return f"{known_to}: the database is an older copy, or its newest rows were deleted"
+    return f"link {known.seq} is not the one that {head.path} knows: the database is another copy"
+
+
+def garbled(error: Exception) -> bool:
+    """Whether an error means that what a row holds cannot be read, and not that the database is out of reach."""
+    return isinstance(error, StoreUnusable) or "decode to UTF-8" in str(error)
+
+
+def _is_erased(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.startswith(ERASED))
+
+
+def _plain(value: object) -> object:
+    # In SQLite any column may hold any type: none of these may be taken for a text.
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    return {type(value).__name__: repr(value)}
