@@ -1,0 +1,205 @@
+"""Erasing a user: their rows, what is derived from them, their checkpoints, and the pages where they stood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol, get_args
+
+from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, update
+
+from learngate.stores import lexical, upkeep
+from learngate.stores.audit import Ledger
+from learngate.stores.changes import note_change
+from learngate.stores.database import Database
+from learngate.stores.errors import InvalidInput
+from learngate.stores.provenance import forget_person
+from learngate.stores.records import now
+from learngate.stores.tables import (
+    changes,
+    effects,
+    embeddings,
+    erased_sessions,
+    excerpts,
+    memory_revisions,
+    messages,
+    recalls,
+    sessions,
+    turns,
+    user_memories,
+)
+from learngate.stores.text import check_name, fingerprint
+
+Fate = Literal["keep", "retire"]
+"""What becomes of learnings that came of the user's turns: they stay, or leave recall."""
+
+
+class ThreadSaver(Protocol):
+    """What erasing needs of a checkpointer."""
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete every checkpoint of a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What erasing a user did.
+
+    `erased` counts what went, by kind; `learnings` are the ids of what was learned from the user's turns and
+    keeps its approved text, without a link; `alias` stands where the user's name stood as proposer or reviewer;
+    `scrubbed` says that free pages and the write-ahead log hold nothing of it either; `unreached` lists what
+    somebody else has to look after.
+    """
+
+    user_id: str
+    at: datetime
+    erased: dict[str, int]
+    learnings: tuple[int, ...] = ()
+    retired: tuple[int, ...] = ()
+    alias: str | None = None
+    scrubbed: bool = True
+    unreached: tuple[str, ...] = field(default=())
+
+
+def erase_user(
+    ledger: Ledger,
+    user_id: str,
+    *,
+    savers: Sequence[ThreadSaver],
+    learnings: Fate = "keep",
+    actor: str | None = None,
+) -> Receipt:
+    """Erase a user from a database and from the checkpointers given, and say what went and what is left.
+
+    Checkpoints go first and once more at the end, so that a process that is killed between leaves the list
+    of the user's sessions to whoever erases again. Erasing again is harmless.
+
+    Raises:
+        InvalidInput: no user, an unknown fate of the learnings, or one that needs an actor without one.
+    """
+    database = ledger.database
+    check_name(user_id, what="the user id")
+    if learnings not in get_args(Fate):
+        raise InvalidInput(f"learnings must be one of {', '.join(get_args(Fate))}, not {learnings!r}")
+    if learnings == "retire" and actor is None:
+        raise InvalidInput("retiring learnings is a decision: name who takes it, with actor=")
+    with database.read() as connection:
+        threads = connection.scalars(select(sessions.c.id).where(sessions.c.user_id == user_id)).all()
+    for saver in savers:
+        for thread in threads:
+            saver.delete_thread(thread)
+    at = now()
+    with ledger.write() as page:
+        connection = page.connection
+        # A session may have been opened since.
+        owned = connection.scalars(select(sessions.c.id).where(sessions.c.user_id == user_id)).all()
+        forgotten = forget_person(page, user_id, retire_as=actor if learnings == "retire" else None)
+        erased = {"sessions": len(owned)} | erase_turns(connection, owned) | erase_memories(connection, user_id)
+        erased |= forgotten.counts
+        _bury(connection, owned, at)
+        upkeep.purge_terms(connection)
+    erased["checkpoint threads"] = _checkpoints(database, savers, owned)
+    problem = upkeep.scrub(database)
+    return Receipt(
+        user_id=user_id,
+        at=at,
+        erased=erased,
+        learnings=forgotten.learnings,
+        retired=forgotten.retired,
+        alias=forgotten.alias,
+        scrubbed=problem is None,
+        unreached=(*([problem] if problem else []), *_unreached(database, len(savers) - 1)),
+    )
+
+
+def erase_memories(connection: Connection, user_id: str) -> dict[str, int]:
+    """Delete a user's memories, with their revisions and vectors, and tell every process's index."""
+    mine = select(user_memories.c.id).where(user_memories.c.user_id == user_id)
+    scope = lexical.scope_token("user", user_id)
+    ids = connection.scalars(mine).all()
+    counts = {
+        "memories": len(ids),
+        "memory revisions": _count(connection, memory_revisions, memory_revisions.c.memory_id.in_(mine)),
+        "vectors": connection.execute(
+            delete(embeddings).where(embeddings.c.kind == "memory", embeddings.c.row_id.in_(mine))
+        ).rowcount,
+    }
+    connection.execute(delete(changes).where(changes.c.kind == "memory", changes.c.scope == scope))
+    for memory_id in ids:
+        note_change(connection, "memory", memory_id, scope=scope, op="drop")
+    connection.execute(delete(user_memories).where(user_memories.c.user_id == user_id))
+    return counts
+
+
+def erase_turns(connection: Connection, session_ids: Sequence[str]) -> dict[str, int]:
+    """Delete the turns of sessions, with all that hangs on them, and every excerpt that quotes them."""
+    counts = dict.fromkeys(("turns", "messages", "effects", "recalls", "excerpts"), 0)
+    for session_id in session_ids:
+        its = turns.c.session_id == session_id
+        seqs = select(turns.c.seq).where(its)
+        for table in (messages, effects, recalls):
+            counts[table.name] += _count(connection, table, table.c.turn_seq.in_(seqs))
+        counts["excerpts"] += connection.execute(
+            delete(excerpts).where(excerpts.c.session_id == session_id)
+        ).rowcount
+        connection.execute(update(turns).where(its).values(parent_seq=None))
+        counts["turns"] += connection.execute(delete(turns).where(its)).rowcount
+    return counts
+
+
+def token(session_id: str) -> str:
+    """Return what stands for the id of an erased session: enough to know it again, not to read it."""
+    return fingerprint(f"erased session:{session_id}")
+
+
+def is_erased(connection: Connection, session_id: str) -> bool:
+    """Whether a session of this id was erased with its user; nobody opens it again."""
+    known = select(erased_sessions.c.token).where(erased_sessions.c.token == token(session_id))
+    return connection.scalar(known) is not None
+
+
+def _bury(connection: Connection, session_ids: Sequence[str], at: datetime) -> None:
+    """Replace sessions by tombstones that hold neither their user's name nor their own."""
+    for session_id in session_ids:
+        connection.execute(insert(erased_sessions).values(token=token(session_id), erased_at=at))
+        connection.execute(delete(sessions).where(sessions.c.id == session_id))
+
+
+def _checkpoints(database: Database, savers: Sequence[ThreadSaver], owned: Iterable[str]) -> int:
+    """Delete what runs wrote while their user was being erased, and what an earlier try left behind."""
+    owned = [*owned]
+    with database.read() as connection:
+        buried = set(connection.scalars(select(erased_sessions.c.token)))
+        left = [thread for thread in _threads(connection) if token(thread) in buried]
+    for saver in savers:
+        for thread in {*owned, *left}:
+            saver.delete_thread(thread)
+    return len(owned)
+
+
+def _threads(connection: Connection) -> Sequence[str]:
+    """Return the threads of the database's own checkpoints."""
+    if not inspect(connection).has_table("checkpoints"):
+        return []
+    return connection.exec_driver_sql("SELECT DISTINCT thread_id FROM checkpoints").scalars().all()
+
+
+def _unreached(database: Database, others: int) -> Sequence[str]:
+    copies = "backups, snapshots, exported files and copies of the database"
+    if database.dialect != "sqlite":
+        copies = (
+            "PostgreSQL's write-ahead log, replicas, backups and dumps; and, until it is rewritten"
+            " (VACUUM FULL), dead space inside its tables' files"
+        )
+    given = f"checkpointers other than the {others} that were given" if others else "other checkpointers"
+    return (
+        copies,
+        f"{given}: pass them as savers=",
+        "traces and logs (LangSmith, the model's provider, your own)",
+        "runs of the user's that are still going: end them, then erase once more",
+    )
+
+
+def _count(connection: Connection, table: Table, condition: Any) -> int:
+    return connection.scalar(select(func.count()).select_from(table).where(condition)) or 0

@@ -1,0 +1,115 @@
+"""Where learned text comes from: how the link to a person is taken out of it, the text staying as approved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
+
+from learngate.stores import gate
+from learngate.stores.audit import ERASED, Page
+from learngate.stores.records import Decision, ProposalDraft
+from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions, sessions
+
+_proposals = proposals.c
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was taken out: how much of each kind, and the learnings that came of it."""
+
+    counts: dict[str, int]
+    learnings: tuple[int, ...]
+    retired: tuple[int, ...]
+    alias: str | None
+
+
+def forget_person(page: Page, user_id: str, *, retire_as: str | None = None) -> Forgotten:
+    """Take a person out of proposals, excerpts and decisions; of their own text only what was approved stays.
+
+    What waits goes. What was rejected keeps its digest alone, so that it is not proposed again. What was approved
+    reads as its learning does, because its reviewer may have edited just the private part out of it. Where the
+    person proposed or reviewed, an alias stands, the same one everywhere, and their notes are gone. With
+    `retire_as` the learnings that came of their turns are retired, under that name.
+    """
+    connection = page.connection
+    turned, own = _own(user_id)
+    came_of = select(decisions.c.learning_id).join(proposals, _proposals.id == decisions.c.proposal_id)
+    came_of = came_of.where(turned, decisions.c.learning_id.is_not(None)).distinct()
+    kept = tuple(connection.scalars(came_of.order_by(decisions.c.learning_id)))
+    retired = tuple(one for one in kept if retire_as is not None and _retire(page, one, retire_as))
+    quoted = connection.execute(delete(excerpts).where(_quotes(user_id, own))).rowcount
+    waiting = connection.execute(delete(proposals).where(own, _proposals.status == "pending")).rowcount
+    rejected = connection.scalars(select(_proposals.id).where(own, _proposals.status == "rejected")).all()
+    approved = connection.scalars(select(_proposals.id).where(own, _proposals.status == "approved")).all()
+    alias, renamed = _rename(connection, user_id)
+    for proposal_id in rejected:
+        _blank(connection, proposal_id)
+    for proposal_id in approved:
+        _reword(connection, proposal_id)
+    counts = {
+        "pending proposals": waiting,
+        "rejected proposals' words": len(rejected),
+        "approved proposals' links": len(approved),
+        "excerpts": quoted,
+        "names as proposer or reviewer": renamed,
+    }
+    return Forgotten(counts, kept, retired, alias if renamed else None)
+
+
+def _own(user_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return which proposals came of a person's turns, and which are theirs at all: they may write by hand."""
+    theirs = select(sessions.c.id).where(sessions.c.user_id == user_id)
+    turned = or_(_proposals.user_id == user_id, _proposals.session_id.in_(theirs))
+    return turned, or_(turned, and_(_proposals.proposer == user_id, _proposals.user_id.is_(None)))
+
+
+def _quotes(user_id: str, own: ColumnElement[bool]) -> ColumnElement[bool]:
+    theirs = select(sessions.c.id).where(sessions.c.user_id == user_id)
+    unnamed = and_(excerpts.c.user_id.is_(None), excerpts.c.proposal_id.in_(select(_proposals.id).where(own)))
+    return or_(excerpts.c.user_id == user_id, excerpts.c.session_id.in_(theirs), unnamed)
+
+
+def _retire(page: Page, learning_id: int, actor: str) -> bool:
+    connection = page.connection
+    row = connection.execute(select(learnings).where(learnings.c.id == learning_id)).one()
+    if row.status != "active":
+        return False
+    proposal_id = gate.propose(
+        connection,
+        ProposalDraft(row.title, row.insight, row.applies_when),
+        namespace=row.namespace,
+        proposer=actor,
+        kind="retire",
+        target=(row.id, row.revision),
+    )
+    gate.decide(page, proposal_id, Decision.approve("its user was erased"), reviewer=actor, change="retired")
+    return True
+
+
+def _rename(connection: Connection, user_id: str) -> tuple[str, int]:
+    alias = f"{ERASED}{uuid4().hex[:8]}"
+    proposed = connection.execute(
+        update(proposals).where(_own(user_id)[1], _proposals.proposer == user_id).values(proposer=alias)
+    ).rowcount
+    reviewed = connection.execute(
+        update(decisions).where(decisions.c.reviewer == user_id).values(reviewer=alias, note=None)
+    ).rowcount
+    return alias, proposed + reviewed
+
+
+UNLINKED = {"rationale": "", "taint": None, "user_id": None, "session_id": None, "turn_id": None}
+
+
+def _blank(connection: Connection, proposal_id: int) -> None:
+    words = {"title": "", "insight": "", "applies_when": ""}
+    connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**words, **UNLINKED))
+    # A note on what was not learned may quote it.
+    connection.execute(update(decisions).where(decisions.c.proposal_id == proposal_id).values(note=None))
+
+
+def _reword(connection: Connection, proposal_id: int) -> None:
+    saved = select(revisions.c.title, revisions.c.insight, revisions.c.applies_when)
+    words = connection.execute(saved.where(revisions.c.proposal_id == proposal_id)).one()._asdict()
+    connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**words, **UNLINKED))

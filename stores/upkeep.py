@@ -1,0 +1,82 @@
+"""What a database's own tools do for it: clearing what deleted rows leave, checking, rebuilding what is derived.
+
+The statements of SQLite and of PostgreSQL stand here side by side.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from sqlalchemy import Connection
+
+from learngate.stores.database import Database
+from learngate.stores.errors import StoreError, StoreUnusable
+from learngate.stores.tables import learnings, metadata, turns, user_memories
+
+SEARCHED = (learnings.name, user_memories.name, turns.name)
+"""The tables with a full-text index."""
+
+
+def purge_terms(connection: Connection) -> None:
+    """Let the full-text indexes drop the words of deleted rows, which they keep until their segments are merged."""
+    if connection.dialect.name == "sqlite":
+        for name in SEARCHED:
+            connection.exec_driver_sql(f"INSERT INTO {name}_fts({name}_fts) VALUES ('optimize')")
+
+
+def scrub(database: Database) -> str | None:
+    """Clear what deleted rows leave in free pages and in the log; return why, where it could not be done.
+
+    SQLite rewrites the file and empties its write-ahead log, for which no other process may be reading or
+    writing. PostgreSQL gives the dead rows' space free, and writes over it in time.
+    """
+    try:
+        with closing(database.connect()) as raw, database.translated():
+            if database.dialect != "sqlite":
+                raw.execute("SET statement_timeout = 0")
+                raw.execute(f"VACUUM {', '.join(metadata.tables)}")
+                return None
+            raw.execute("VACUUM")
+            if database.in_memory or not raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                return None
+            reason = "another process is reading the database"
+    except StoreError as error:
+        reason = str(error)
+    return f"free pages and the write-ahead log of {database.name} ({reason}): erase once more"
+
+
+def integrity(database: Database, *, limit: int = 20) -> list[str]:
+    """Return what the database itself finds wrong with its pages and its indexes; nothing where it is sound.
+
+    PostgreSQL has no such check without an extension: there the list is empty.
+    """
+    if database.dialect != "sqlite":
+        return []
+    with database.read() as connection:
+        said = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")]
+        orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit)
+    found = [] if said == ["ok"] else said
+    return found + [f"{row[0]} row {row[1]} points at a row of {row[2]} that is not there" for row in orphans]
+
+
+def unsound_terms(database: Database) -> list[str]:
+    """Return the tables whose full-text index does not hold the words of their rows."""
+    unsound = []
+    for name in SEARCHED if database.dialect == "sqlite" else ():
+        try:
+            with database.write() as connection:
+                connection.exec_driver_sql(
+                    f"INSERT INTO {name}_fts({name}_fts, rank) VALUES ('integrity-check', 1)"
+                )
+        except StoreUnusable:
+            unsound.append(name)
+    return unsound
+
+
+def rebuild_terms(database: Database, name: str) -> None:
+    """Make the full-text index of a table anew, from its rows."""
+    with database.write() as connection:
+        if database.dialect == "sqlite":
+            connection.exec_driver_sql(f"INSERT INTO {name}_fts({name}_fts) VALUES ('rebuild')")
+        else:
+            connection.exec_driver_sql(f"REINDEX INDEX {name}_searchable")
