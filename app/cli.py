@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from learngate.app import chat, doctor, erase, learnings, memories, reflect, review, sessions
+from learngate.app import audit, chat, doctor, erase, learnings, memories, reflect, review, sessions
 from learngate.app.options import Model, Yes
 from learngate.app.screen import complain, note, say_json
 from learngate.app.status import STOPPED, exit_status
@@ -87,6 +87,7 @@ app.add_typer(learnings.app, name="learnings")
 app.add_typer(memories.app, name="memories")
 app.add_typer(sessions.app, name="sessions")
 app.command("doctor")(doctor.doctor)
+app.add_typer(audit.app, name="audit")
 app.command("erase")(erase.erase)
 
 

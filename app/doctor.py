@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -36,16 +36,25 @@ class Finding:
     todo: str = ""
 
 
-def doctor(ctx: typer.Context, model: Model = None, json: Json = False, db: Db = None) -> None:
+def doctor(
+    ctx: typer.Context,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare everything that was learned with its signatures.")
+    ] = False,
+    model: Model = None,
+    json: Json = False,
+    db: Db = None,
+) -> None:
     """Say whether everything is in order, and what to do.
 
-    It looks at the database, its indexes, the embedder and the choice of a model; it never calls a model.
+    It looks at the database, its indexes, the signatures of what is recalled, the embedder and the choice of a
+    model; it never calls a model.
 
     Exit status 1 says that something is broken.
     """
     found: list[Finding] = []
     with busy("looking …") as news:
-        for finding in _findings(db, model, db_option(ctx)):
+        for finding in _findings(db, model, db_option(ctx), verify=verify, news=news):
             found.append(finding)
             news(f"looked at {finding.what} …")
     broken = sum(finding.state == "broken" for finding in found)
@@ -79,15 +88,17 @@ def _tell(found: list[Finding]) -> None:
         target.print(grid)
 
 
-def _findings(db: str | None, model: str | None, option: str) -> Iterator[Finding]:
+def _findings(
+    db: str | None, model: str | None, option: str, *, verify: bool, news: Callable[[str], None]
+) -> Iterator[Finding]:
     installed = " · ".join(f"{name} {version(name)}" for name in ("learngate", "langgraph", "sqlalchemy"))
     python = f"Python {platform.python_version()} · SQLite {sqlite3.sqlite_version}"
     yield Finding("versions", "ok", f"{installed} · {python}")
-    yield from _database(db, option)
+    yield from _database(db, option, verify=verify, news=news)
     yield from _model(model)
 
 
-def _database(db: str | None, option: str) -> Iterator[Finding]:
+def _database(db: str | None, option: str, *, verify: bool, news: Callable[[str], None]) -> Iterator[Finding]:
     from learngate.stores import LearngateError, open_memory
 
     missing = _missing(db)
@@ -103,6 +114,8 @@ def _database(db: str | None, option: str) -> Iterator[Finding]:
         return
     with memory:
         yield from _inside(memory, option)
+        yield from _signatures(memory, option, verify=verify, news=news)
+        yield from _embedder(memory)
 
 
 def _inside(memory: Memory, option: str) -> Iterator[Finding]:
@@ -118,7 +131,16 @@ def _inside(memory: Memory, option: str) -> Iterator[Finding]:
         yield from _waiting(memory, option)
     except LearngateError as error:
         yield Finding("inbox", "broken", str(error))
-    yield from _embedder(memory)
+
+
+def _signatures(memory: Memory, option: str, *, verify: bool, news: Callable[[str], None]) -> Iterator[Finding]:
+    from learngate.app.verify import signatures
+    from learngate.stores import LearngateError
+
+    try:
+        yield from signatures(memory, option, verify=verify, news=news)
+    except LearngateError as error:
+        yield Finding("audit", "broken", str(error))
 
 
 def _missing(db: str | None) -> str | None:

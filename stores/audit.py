@@ -21,7 +21,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, String, and_, func, insert, literal, select, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    String,
+    and_,
+    func,
+    insert,
+    literal,
+    select,
+    type_coerce,
+)
 from sqlalchemy.exc import DBAPIError
 
 from learngate.stores.database import Database
@@ -210,15 +222,9 @@ class Ledger:
         """
         if self.key is None:
             return list(connection.execute(query.where(learnings.c.id.in_(ids))))
-        try:
-            rows = connection.execute(signed(query).where(learnings.c.id.in_(ids))).all()
-        except (DBAPIError, StoreUnusable) as error:
-            if not garbled(error):
-                raise
-            if len(ids) > 1:
-                return [row for one in ids for row in self.standing(connection, query, [one])]
-            _log.error("learning %s is not recalled: it cannot be read: %s; %s", ids[0], error, LOOK)
-            return []
+        rows, garbled = readable(connection, signed(query), learnings.c.id, ids)
+        for one in garbled:
+            _log.error("learning %s is not recalled: it cannot be read; %s", one, LOOK)
         kept = []
         for row in rows:
             fault = self.fault(row)
@@ -322,9 +328,21 @@ def behind(head: Head, known: Tip, end: Tip) -> str:
     return f"link {known.seq} is not the one that {head.path} knows: the database is another copy"
 
 
-def garbled(error: Exception) -> bool:
-    """Whether an error means that what a row holds cannot be read, and not that the database is out of reach."""
-    return isinstance(error, StoreUnusable) or "decode to UTF-8" in str(error)
+def readable(
+    connection: Connection, query: Select[Any], key: ColumnElement[int], ids: Sequence[int]
+) -> tuple[list[Row[Any]], list[int]]:
+    """Return the rows of a query with these keys, and the keys of those that hold what cannot be read."""
+    try:
+        return list(connection.execute(query.where(key.in_(ids)))), []
+    except (DBAPIError, ValueError) as error:
+        # Bytes that are no UTF-8, or a time that is none: one row must not hide the others.
+        if isinstance(error, DBAPIError) and "decode to UTF-8" not in str(error):
+            raise
+        if len(ids) == 1:
+            return [], list(ids)
+    halves = (ids[: len(ids) // 2], ids[len(ids) // 2 :])
+    (first, lost), (second, more) = (readable(connection, query, key, half) for half in halves)
+    return first + second, lost + more
 
 
 def _is_erased(value: object) -> bool:

@@ -7,11 +7,14 @@ and its revision in one transaction. Nothing else in learngate inserts into or u
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from learngate.stores import lexical
+from learngate.stores.audit import Page
+from learngate.stores.changes import note_change
 from learngate.stores.errors import AlreadyDecided, Conflict, InvalidInput, NotFound, Outdated
 from learngate.stores.records import (
     Decision,
@@ -24,7 +27,6 @@ from learngate.stores.records import (
 )
 from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions
 from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, check_name, check_text, clean, digest
-from learngate.stores.vectors import note_change
 
 _proposals, _learnings = proposals.c, learnings.c
 
@@ -100,14 +102,14 @@ def propose(
 
 
 def decide(
-    connection: Connection,
+    page: Page,
     proposal_id: int,
     decision: Decision,
     *,
     reviewer: str,
     change: Change | None = None,
 ) -> int | None:
-    """Take a decision and give it its effect; return the learning that it made or changed, if any.
+    """Take a decision, give it its effect and sign both; return the learning that it made or changed, if any.
 
     Of reviewers who race, the first to claim the row wins; the others are told who did.
 
@@ -117,7 +119,9 @@ def decide(
         Outdated: what it would change has a newer revision; the proposal stays pending.
         Conflict: an approved learning of the namespace already says the same.
         InvalidInput: no reviewer, or an edited text that cannot be stored.
+        ConfigurationError, StoreUnusable: it cannot be signed, as `Page.sign` says.
     """
+    connection = page.connection
     if not isinstance(decision, Decision) or decision.type not in {"approve", "edit", "reject"}:
         raise InvalidInput("a decision is Decision.approve(), Decision.edit(…) or Decision.reject(note)")
     check_name(reviewer, what="the reviewer")
@@ -129,23 +133,31 @@ def decide(
     )
     if claimed.rowcount == 0:
         raise AlreadyDecided(decision_of(connection, proposal_id))
-    at = now()
-    taken = connection.execute(
-        insert(decisions).values(
-            proposal_id=proposal_id, type=decision.type, reviewer=reviewer, note=note, decided_at=at
-        )
-    ).inserted_primary_key
+    said = {
+        "proposal_id": proposal_id,
+        "type": decision.type,
+        "reviewer": reviewer,
+        "note": note,
+        "decided_at": now(),
+    }
+    taken = connection.execute(insert(decisions).values(**said)).inserted_primary_key
     assert taken is not None
+    said |= {"id": taken[0], "learning_id": None}
     if decision.type == "reject":
+        page.sign("decision", said)
         return None
-    learning_id = _take_effect(connection, row, decision, decision_id=taken[0], change=change)
+    revision = _take_effect(connection, row, decision, decision_id=taken[0], change=change)
+    learning_id: int = revision["learning_id"]
     connection.execute(update(decisions).where(decisions.c.id == taken[0]).values(learning_id=learning_id))
+    page.sign("decision", said | {"learning_id": learning_id})
+    page.sign("revision", revision)
     return learning_id
 
 
 def _take_effect(
     connection: Connection, row: Row[Any], decision: Decision, *, decision_id: int, change: Change | None
-) -> int:
+) -> dict[str, Any]:
+    """Write the learning and its new revision, and return the revision's row."""
     draft = checked(
         ProposalDraft(
             title=row.title if decision.title is None else decision.title,
@@ -161,15 +173,15 @@ def _take_effect(
         "status": status,
         "digest": digest(draft.insight),
         "updated_at": at,
+        "namespace": row.namespace,
+        "scope": scope,
         "body": lexical.search_body(draft.title, draft.insight, draft.applies_when),
     }
     if status == "active":
         _refuse_copy(connection, row.namespace, draft.insight, besides=row.target_id)
     if row.kind == "new":
         made = connection.execute(
-            insert(learnings).values(
-                **values, namespace=row.namespace, revision=1, created_at=at, proposal_id=row.id, scope=scope
-            )
+            insert(learnings).values(**values, revision=1, created_at=at, proposal_id=row.id)
         ).inserted_primary_key
         assert made is not None
         learning_id, revision = made[0], 1
@@ -185,20 +197,50 @@ def _take_effect(
                 f"learning {learning_id} has changed since proposal {row.id} was made"
                 f" (it was for revision {row.base_revision}): look at it again and propose anew"
             )
-    connection.execute(
-        insert(revisions).values(
-            **words,
-            learning_id=learning_id,
-            revision=revision,
-            change=change or {"new": "created", "retire": "retired"}.get(row.kind, "edited"),
-            status=status,
-            at=at,
-            proposal_id=row.id,
-            decision_id=decision_id,
-        )
-    )
+    written = words | {
+        "learning_id": int(learning_id),
+        "revision": revision,
+        "namespace": row.namespace,
+        "change": change or {"new": "created", "retire": "retired"}.get(row.kind, "edited"),
+        "status": status,
+        "at": at,
+        "proposal_id": row.id,
+        "decision_id": decision_id,
+    }
+    connection.execute(insert(revisions).values(**written))
     note_change(connection, "learning", learning_id, scope=scope, op="put" if status == "active" else "drop")
-    return int(learning_id)
+    return written
+
+
+def put_back(connection: Connection, version: Row[Any], *, created_at: datetime) -> None:
+    """Write a learning's row as one of its revisions has it: what somebody changed past the gate is undone."""
+    scope = lexical.scope_token("namespace", version.namespace)
+    values = {
+        "namespace": version.namespace,
+        "title": version.title,
+        "insight": version.insight,
+        "applies_when": version.applies_when,
+        "status": version.status,
+        "revision": version.revision,
+        "digest": digest(version.insight),
+        "updated_at": version.at,
+        "created_at": created_at,
+        "proposal_id": version.proposal_id,
+        "scope": scope,
+        "body": lexical.search_body(version.title, version.insight, version.applies_when),
+    }
+    here = _learnings.id == version.learning_id
+    if connection.execute(update(learnings).where(here).values(**values)).rowcount == 0:
+        connection.execute(insert(learnings).values(**values, id=version.learning_id))
+    op = "put" if version.status == "active" else "drop"
+    note_change(connection, "learning", version.learning_id, scope=scope, op=op)
+
+
+def remove(connection: Connection, learning_id: int) -> None:
+    """Delete a learning's row that no decision made."""
+    scope = connection.scalar(select(_learnings.scope).where(_learnings.id == learning_id))
+    connection.execute(delete(learnings).where(_learnings.id == learning_id))
+    note_change(connection, "learning", learning_id, scope=str(scope), op="drop")
 
 
 def _refuse_copy(connection: Connection, namespace: str, insight: str, *, besides: int | None) -> None:

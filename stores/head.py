@@ -80,8 +80,8 @@ class Head:
     def lost(self) -> str:
         """Say that the file is missing or unreadable, and what to do."""
         return (
-            f"the head file {self.path} is missing or holds no head, so that an older copy of the database would not"
-            " be noticed"
+            f"the head file {self.path} is missing or holds no head,"
+            " so that an older copy of the database would not be noticed"
         )
 
     def _append(self, tip: Tip, flags: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from learngate.stores import gate, lexical
+from learngate.stores.audit import Ledger
 from learngate.stores.database import Database
 from learngate.stores.errors import Conflict, InvalidInput, NotFound
 from learngate.stores.hybrid import HybridSearch
@@ -34,8 +35,9 @@ class Learnings:
     is ever found by `search`.
     """
 
-    def __init__(self, database: Database, search: HybridSearch) -> None:
+    def __init__(self, database: Database, search: HybridSearch, ledger: Ledger) -> None:
         self._db = database
+        self._ledger = ledger
         self._search = search
 
     # -- proposing and deciding --------------------------------------------------------------------------
@@ -153,9 +155,9 @@ class Learnings:
         Raises:
             NotFound, AlreadyDecided, Outdated, Conflict, InvalidInput: as `gate.decide`.
         """
-        with self._db.write() as connection:
-            learning_id = gate.decide(connection, proposal_id, decision, reviewer=reviewer)
-            return None if learning_id is None else _learning(_row(connection, learning_id))
+        with self._ledger.write() as page:
+            learning_id = gate.decide(page, proposal_id, decision, reviewer=reviewer)
+            return None if learning_id is None else _learning(_row(page.connection, learning_id))
 
     # -- by hand: a proposal and its decision in one transaction -------------------------------------------
 
@@ -168,11 +170,11 @@ class Learnings:
         """
         check_namespace(namespace)
         draft = gate.checked(draft)
-        with self._db.write() as connection:
-            proposal_id = gate.propose(connection, draft, namespace=namespace, proposer=actor)
-            made = gate.decide(connection, proposal_id, Decision.approve(), reviewer=actor)
+        with self._ledger.write() as page:
+            proposal_id = gate.propose(page.connection, draft, namespace=namespace, proposer=actor)
+            made = gate.decide(page, proposal_id, Decision.approve(), reviewer=actor)
             assert made is not None
-            return _learning(_row(connection, made))
+            return _learning(_row(page.connection, made))
 
     def edit(
         self,
@@ -222,6 +224,7 @@ class Learnings:
             earlier = connection.execute(
                 select(revisions).where(revisions.c.learning_id == learning_id, revisions.c.revision == revision)
             ).first()
+            self._ledger.check_version(connection, learning_id, revision)
         if earlier is None:
             raise NotFound(
                 f"learning {learning_id} has no revision {revision}:"
@@ -233,8 +236,11 @@ class Learnings:
     def _change(
         self, learning_id: int, change: gate.Change, words: dict[str, str], actor: str, note: str | None
     ) -> Learning:
-        with self._db.write() as connection:
+        with self._ledger.write() as page:
+            connection = page.connection
             learning = _learning(_row(connection, learning_id))
+            # What stays of it would be signed anew.
+            self._ledger.check(connection, learning_id)
             _refuse_pointless(learning, change)
             draft = gate.checked(
                 ProposalDraft(
@@ -251,7 +257,7 @@ class Learnings:
                 kind="retire" if change == "retired" else "replace",
                 target=(learning.id, learning.revision),
             )
-            gate.decide(connection, proposal_id, Decision.approve(note), reviewer=actor, change=change)
+            gate.decide(page, proposal_id, Decision.approve(note), reviewer=actor, change=change)
             return _learning(_row(connection, learning_id))
 
     # -- reading -----------------------------------------------------------------------------------------
@@ -290,22 +296,22 @@ class Learnings:
     def search(self, query: str, *, namespace: str, k: int = 5, floor: bool = True) -> list[LearningHit]:
         """Return up to `k` active learnings that the namespace reads and that fit `query`, best first.
 
-        Below the floor nothing is returned, however near it is; `floor=False` ranks without one.
+        Below the floor nothing is returned, however near it is; `floor=False` ranks without one. With an audit
+        key, nor is what is not as it was signed: the log names it.
 
         Raises:
             InvalidInput: a query that is empty or cannot be stored.
         """
         text = check_text(query, what="the query", limit=64_000)
-        scopes = [lexical.scope_token("namespace", one) for one in lineage(namespace)]
+        spaces = lineage(namespace)
+        scopes = [lexical.scope_token("namespace", one) for one in spaces]
         ranked = self._search("learning", scopes, text, k=k, floor=floor)
         if not ranked:
             return []
+        # The index found them by a token of their namespace, which is derived.
+        active = select(learnings).where(_learnings.namespace.in_(spaces), _learnings.status == "active")
         with self._db.read() as connection:
-            rows = connection.execute(
-                select(learnings).where(
-                    _learnings.id.in_([row.id for row in ranked]), _learnings.status == "active"
-                )
-            )
+            rows = self._ledger.standing(connection, active, [row.id for row in ranked])
             by_id = {row.id: _learning(row) for row in rows}
         return [
             LearningHit(by_id[row.id], row.score, row.why, row.dense, row.lexical)

@@ -70,7 +70,8 @@ def test_learned_rows_are_written_in_one_file_only():
 def test_learned_rows_are_written_by_one_function_of_it():
     tree = ast.parse(Path(str(gate.__file__)).read_text())
     functions = {node.name: set(writers(node)) for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert {name for name, written in functions.items() if written} == {"decide", "_take_effect"}
+    repairs = {"put_back", "remove"}
+    assert {name for name, written in functions.items() if written} == {"decide", "_take_effect", *repairs}
     callers = {
         node.name
         for node in tree.body
@@ -290,8 +291,8 @@ def test_a_proposed_change_of_a_learning_is_decided_like_a_new_one(memory):
             number = propose(
                 connection, checked(draft(insight)), namespace="n", proposer="model-x", kind=kind, target=target
             )
-        with memory.database.write() as connection:
-            decide(connection, number, Decision.approve(), reviewer="rev")
+        with memory.ledger.write() as page:
+            decide(page, number, Decision.approve(), reviewer="rev")
 
     change("replace", "Mind all costs")
     change("merge", "Mind all costs and fees")
