@@ -317,7 +317,8 @@ def rows_of(kind: Kind) -> Select[Any]:
 
 def on_chain(connection: Connection, known: Tip) -> bool:
     """Whether the ledger holds the link that a head file knows."""
-    return known == START or connection.scalar(select(ledger.c.mac).where(ledger.c.seq == known.seq)) == known.mac
+    rows, _ = readable(connection, select(ledger.c.mac), ledger.c.seq, [known.seq])
+    return known == START or [row.mac for row in rows] == [known.mac]
 
 
 def behind(head: Head, known: Tip, end: Tip) -> str:

@@ -1,64 +1,90 @@
-"""The engine and its two kinds of transaction: `read()` and `write()`."""
+"""The engine and its two kinds of transaction: `read()` and `write()`, on SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from time import monotonic, sleep
-from uuid import uuid4
+from typing import Any, Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, StatementError
+from sqlalchemy import URL, Connection, Engine, Table, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
 
 from learngate.stores.errors import (
     ConfigurationError,
     InvalidInput,
+    LearngateError,
     StoreError,
     StoreUnavailable,
-    StoreUnusable,
 )
+from learngate.stores.sqlite import Sqlite
 
-BUSY_SECONDS = 5.0
-"""How long a statement waits for another process's lock before it gives up."""
 POOL_SECONDS = 30.0
 """How long a thread waits for one of the connections that other threads hold."""
+URLS = "sqlite:///learngate.db, sqlite:// for one in memory, or postgresql+psycopg://user:password@host/name"
+
+
+class Backend(Protocol):
+    """What differs from one kind of database to the next."""
+
+    name: str
+    in_memory: bool
+    conninfo: str
+    errors: tuple[type[Exception], ...]
+    reading: Mapping[str, Any]
+    writing: Mapping[str, Any]
+
+    def engine(self, *, pool_seconds: float) -> Engine:
+        """Return an engine over a pool of connections."""
+
+    def connect(self) -> Any:
+        """Open one more connection of the driver's own."""
+
+    def attach(self) -> None:
+        """Make sure that there is a database that can be used."""
+
+    def detach(self) -> None:
+        """Let go of what `attach` holds."""
+
+    def begin(self, connection: Connection, *, writes: bool) -> None:
+        """Begin a transaction; of those that write, only one runs at a time."""
+
+    def meaning(self, error: BaseException) -> tuple[type[LearngateError], str] | None:
+        """Return what an error of the driver is to the caller, and what to do; `None` where it is not known."""
 
 
 class Database:
     """One database: an engine over a pool of connections, and the errors of its driver in our words.
 
-    Writes are short `BEGIN IMMEDIATE` transactions: a deferred one that reads first and writes later fails
-    with `SQLITE_BUSY_SNAPSHOT`, which no busy timeout helps.
+    One transaction writes at a time, on either database: what was read in it holds until it commits, and the
+    order of changes is the order of commits.
 
     Raises:
         ConfigurationError: the URL names no database that learngate speaks to.
-        StoreUnusable, StoreUnavailable: as `translate` sorts them.
+        StoreUnusable, StoreUnavailable: as the driver's errors are sorted.
     """
 
     def __init__(self, url: str) -> None:
         self.url = _parse(url)
-        self.in_memory = _is_in_memory(self.url)
-        self._open = _connector(self.url)
+        self.dialect = self.url.get_backend_name()
+        self._backend = _backend(self.url)
+        self.name = self._backend.name
+        self.in_memory = self._backend.in_memory
         self._closed = False
-        self._anchor = self._open_anchor()
-        self._engine = create_engine(
-            "sqlite://", creator=self.connect, poolclass=QueuePool, pool_size=8, pool_timeout=POOL_SECONDS
-        )
-        event.listen(self._engine, "begin", _begin)
-        self._writer = self._engine.execution_options(write=True)
+        try:
+            with self.translated():
+                self._backend.attach()
+        except BaseException:
+            self._backend.detach()
+            raise
+        self._engine = self._backend.engine(pool_seconds=POOL_SECONDS)
+        event.listen(self._engine, "begin", self._begin)
+        self._reader = self._engine.execution_options(**self._backend.reading)
+        self._writer = self._engine.execution_options(**self._backend.writing, writes=True)
 
-    @property
-    def name(self) -> str:
-        """The database as a person would name it."""
-        return "in memory" if self.in_memory else str(self.url.database)
-
-    def connect(self) -> sqlite3.Connection:
-        """Open one more connection; whoever asks for it closes it.
+    def connect(self) -> Any:
+        """Open one more connection of the driver's own; whoever asks for it closes it.
 
         Raises:
             StoreError: the database has been closed.
@@ -66,12 +92,17 @@ class Database:
         if self._closed:
             raise StoreError(f"the database {self.name} is closed: open it again with open_memory(…)")
         with self.translated():
-            return self._open()
+            return self._backend.connect()
+
+    @property
+    def conninfo(self) -> str:
+        """The address as the driver takes it, password included."""
+        return self._backend.conninfo
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads and sees one moment of the database."""
-        with self._transaction(self._engine) as connection:
+        with self._transaction(self._reader) as connection:
             yield connection
 
     @contextmanager
@@ -84,20 +115,16 @@ class Database:
         """Close every connection; an in-memory database is gone with them. Closing twice is harmless."""
         self._closed = True
         self._engine.dispose()
-        self._anchor.close()
-
-    @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
-        with self.translated(), engine.begin() as connection:
-            yield connection
+        self._backend.detach()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn the driver's errors into ours, and name the database in them."""
+        drivers: tuple[type[Exception], ...] = (DBAPIError, *self._backend.errors)
         try:
             yield
-        except (DBAPIError, sqlite3.Error) as error:
-            raise translate(error, self.name) from error
+        except drivers as error:
+            raise self.translate(error) from error
         except PoolTimeout as error:
             raise StoreUnavailable(
                 f"the database {self.name} has had all its connections in use for over {POOL_SECONDS:g} s;"
@@ -109,121 +136,48 @@ class Database:
             reason = error.orig if isinstance(error, StatementError) else error
             raise InvalidInput(f"the database {self.name} cannot hold what it was given: {reason}") from error
 
-    def _open_anchor(self) -> sqlite3.Connection:
-        """Open the connection that shows whether this is a database at all, and keeps one in memory alive."""
-        anchor = self.connect()
-        try:
-            with self.translated():
-                anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                if not self.in_memory:
-                    _use_wal(anchor)
-        except BaseException:
-            anchor.close()
-            raise
-        return anchor
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        if self._closed:
+            raise StoreError(f"the database {self.name} is closed: open it again with open_memory(…)")
+        with self.translated(), engine.begin() as connection:
+            yield connection
+
+    def _begin(self, connection: Connection) -> None:
+        self._backend.begin(connection, writes=connection.get_execution_options().get("writes", False))
+
+    def translate(self, error: Exception) -> LearngateError:
+        """Say in our words what a driver's error means for the caller."""
+        original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        reason = " ".join(str(original).split())
+        meaning = self._backend.meaning(original)
+        if meaning is None:
+            return StoreError(f"the database {self.name} refused a statement, and nothing was stored: {reason}")
+        kind, advice = meaning
+        return kind(f"the database {self.name} {advice} ({reason})")
 
 
-def translate(error: DatabaseError | DBAPIError | sqlite3.Error, name: str) -> StoreError:
-    """Say in our words what a driver's error means for the caller."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    reason = str(original)
-    for said, kind, advice in _MEANINGS:
-        if said in reason:
-            return kind(f"the database {name} {advice} ({reason})")
-    return StoreError(f"the database {name} refused a statement, and nothing was stored: {reason}")
+def upsert(connection: Connection, table: Table) -> Any:
+    """Return an INSERT that can say what to do ON CONFLICT, in the connection's own dialect."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
 
 
-_MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
-    (
-        "locked",
-        StoreUnavailable,
-        f"was locked by another process for over {BUSY_SECONDS:g} s; nothing was stored: try again",
-    ),
-    ("readonly", StoreUnavailable, "is read-only; nothing was stored: make it and its folder writable"),
-    (
-        "disk is full",
-        StoreUnavailable,
-        "has no room left; nothing was stored: free some space, then try again",
-    ),
-    ("disk I/O error", StoreUnavailable, "could not be read or written: check the disk, then try again"),
-    (
-        "unable to open database file",
-        StoreUnusable,
-        "cannot be opened: it must be a file in an existing folder that you may write to",
-    ),
-    ("file is not a database", StoreUnusable, "is not an SQLite database: name another file"),
-    ("malformed", StoreUnusable, "is damaged: restore a backup, or see `learngate doctor`"),
-)
+def _backend(url: URL) -> Backend:
+    if url.get_backend_name() == "sqlite":
+        return Sqlite(url)
+    from learngate.stores.postgres import Postgres
+
+    return Postgres(url)
 
 
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise ConfigurationError(
-            f"{url!r} is not a database URL: write sqlite:///learngate.db, or sqlite:// for one in memory"
-        ) from None
-    if parsed.get_backend_name() == "sqlite" and parsed.database == "":
-        raise ConfigurationError(
-            f"{url!r} names no file: write sqlite:///learngate.db, or sqlite:// for one in memory"
-        )
-    if parsed.get_backend_name() != "sqlite":
-        raise ConfigurationError(
-            f"{parsed.get_backend_name()!r} databases are not supported by this version:"
-            " write sqlite:///learngate.db, or sqlite:// for one in memory"
-        )
+        raise ConfigurationError(f"{url!r} is not a database URL: write {URLS}") from None
+    kind = parsed.get_backend_name()
+    if kind == "sqlite" and parsed.database == "":
+        raise ConfigurationError(f"{url!r} names no file: write {URLS}")
+    if kind != "sqlite" and parsed.drivername not in {"postgresql", "postgresql+psycopg"}:
+        raise ConfigurationError(f"{parsed.drivername!r} databases are not supported: write {URLS}")
     return parsed
-
-
-def _is_in_memory(url: URL) -> bool:
-    return url.database in {None, "", ":memory:", "file::memory:"} or url.query.get("mode") == "memory"
-
-
-def _connector(url: URL) -> Callable[[], sqlite3.Connection]:
-    """Return what opens one more connection to the database.
-
-    A database in memory is one of SQLite's `memdb` files, so that it has as many connections, with the same
-    locks between them, as a file has.
-    """
-    if _is_in_memory(url):
-        return partial(_connect, f"file:/learngate-{uuid4().hex}?vfs=memdb", uri=True)
-    path = str(url.database)
-    uri = path.startswith("file:")
-    if not uri and Path(path).is_dir():
-        raise StoreUnusable(f"the database {path} is a folder: name a file in it, such as {path}/learngate.db")
-    query = "&".join(f"{key}={value}" for key, value in url.query.items() if key != "uri")
-    return partial(_connect, f"{path}?{query}" if uri and query else path, uri=uri)
-
-
-def _connect(path: str, *, uri: bool) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri)
-    try:
-        connection.execute("PRAGMA foreign_keys = ON")
-        # What a user was told is stored survives a power cut, too.
-        connection.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Let readers and a writer work side by side from now on.
-
-    SQLite does not wait for a lock here, so that of several first openers all but one would fail.
-    """
-    deadline = monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or monotonic() > deadline:
-                raise
-            sleep(0.01)
-        else:
-            return
-
-
-def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -10,9 +10,8 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
-from learngate.stores.database import Database
+from learngate.stores.database import Database, upsert
 from learngate.stores.embedders import embedder_name
 from learngate.stores.errors import StoreUnavailable
 from learngate.stores.tables import embeddings, learnings, user_memories
@@ -82,9 +81,8 @@ class Vectors:
         vectors: dict[int, Vector] = {}
         missing: dict[int, str] = {}
         for row in connection.execute(query):
-            vector = None if row.vector is None else np.frombuffer(row.vector, dtype=np.float32)
-            if vector is not None and len(vector) == dimensions and row.digest == fingerprint(row.body):
-                vectors[row.id] = vector
+            if row.vector is not None and len(row.vector) == dimensions and row.digest == fingerprint(row.body):
+                vectors[row.id] = row.vector
             else:
                 missing[row.id] = row.body
         return vectors, missing
@@ -103,29 +101,35 @@ class Vectors:
         return made
 
     def _store(self, kind: str, texts: dict[int, str], vectors: dict[int, Vector]) -> None:
-        key = SOURCES[kind].key
+        source = SOURCES[kind]
         with self._db.write() as connection:
-            # What was erased while it was being embedded does not come back as a vector.
-            there = connection.scalars(select(key).where(key.in_(texts))).all()
-            if not there:
+            # What was erased or reworded while it was being embedded does not come back as a vector.
+            rows = connection.execute(
+                select(source.key, source.table.c.scope, source.table.c.body).where(
+                    source.key.in_(texts), source.active
+                )
+            ).all()
+            made = [
+                {
+                    "kind": kind,
+                    "row_id": row.id,
+                    "embedder": self.name,
+                    "scope": row.scope,
+                    "digest": fingerprint(row.body),
+                    "vector": vectors[row.id],
+                }
+                for row in rows
+                if row.body == texts[row.id]
+            ]
+            if not made:
                 return
-            put = upsert(embeddings).values(
-                [
-                    {
-                        "kind": kind,
-                        "row_id": row_id,
-                        "embedder": self.name,
-                        "digest": fingerprint(texts[row_id]),
-                        "vector": vectors[row_id].tobytes(),
-                    }
-                    for row_id in there
-                ]
-            )
+            put = upsert(connection, embeddings)
             connection.execute(
                 put.on_conflict_do_update(
                     index_elements=["kind", "row_id", "embedder"],
                     set_={"digest": put.excluded.digest, "vector": put.excluded.vector},
-                )
+                ),
+                made,
             )
 
     @contextmanager

@@ -10,8 +10,8 @@ from learngate.stores import lexical
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vectors
 from learngate.stores.fusion import Fused, fuse
+from learngate.stores.protocols import VectorIndex
 from learngate.stores.text import words
-from learngate.stores.vectors import VectorIndex
 
 CANDIDATES = 50
 """How many rows each leg brings before fusion."""
@@ -24,10 +24,12 @@ LEXICAL_FLOOR = 0.50
 class HybridSearch:
     """Finds rows of one kind by meaning and by words at once."""
 
-    def __init__(self, database: Database, vectors: Vectors, *, dense_floor: float = DENSE_FLOOR) -> None:
+    def __init__(
+        self, database: Database, vectors: Vectors, index: VectorIndex, *, dense_floor: float = DENSE_FLOOR
+    ) -> None:
         self._db = database
         self._vectors = vectors
-        self._index = VectorIndex(database, vectors)
+        self._index = index
         self._dense_floor = dense_floor
 
     def __call__(self, kind: str, scopes: Sequence[str], query: str, *, k: int, floor: bool = True) -> list[Fused]:

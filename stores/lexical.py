@@ -1,4 +1,4 @@
-"""Full-text search: the database's own. On SQLite that is FTS5, with the scope inside the index.
+"""Full-text search: the database's own, FTS5 on SQLite and tsvector on PostgreSQL, the scope inside the index.
 
 A row's scope (its namespace or its user) is one token of an indexed column, so that the index itself
 keeps strangers' rows out: a hundred times cheaper than filtering afterwards, and scoped by construction.
@@ -10,8 +10,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table
 
+from learngate.stores import fts5, tsvector
 from learngate.stores.text import clean, words
 
 _WORD = re.compile(r"\w+")
@@ -60,52 +61,35 @@ def content_words(query: str) -> list[str]:
     return content[:64] + _pairs(content)[:64]
 
 
-def create(connection: Connection, table: Table, *, key: str, active: str) -> None:
-    """Create the index of a table's `body` and `scope`, kept current by triggers while `active` holds.
+def prepare(connection: Connection) -> None:
+    """Create, once and before the first index, what the database needs to read words."""
+    if _is_postgres(connection):
+        tsvector.prepare(connection)
 
-    Triggers, because a wrong old text on an explicit delete corrupts an external-content index; a view of
-    the active rows as its content, so that FTS5's own `rebuild` and `integrity-check` leave the others out,
-    too. `active` is SQL over a row called `{row}`.
+
+def create(connection: Connection, table: Table, *, active: str) -> None:
+    """Create the index of a table's `body` and `scope`, kept current by the database while `active` holds.
+
+    `active` is SQL over a row called `{row}`.
     """
-    name, index = table.name, f"{table.name}_fts"
-    content = f"{table.name}_searchable"
-    put = (
-        f"INSERT INTO {index}(rowid, body, scope)"
-        f" SELECT new.{key}, new.body, new.scope WHERE {active.format(row='new')}"
-    )
-    drop = (
-        f"INSERT INTO {index}({index}, rowid, body, scope)"
-        f" SELECT 'delete', old.{key}, old.body, old.scope WHERE {active.format(row='old')}"
-    )
-    for statement in (
-        f"CREATE VIEW {content} AS SELECT {key}, body, scope FROM {name} WHERE {active.format(row=name)}",
-        f"CREATE VIRTUAL TABLE {index} USING fts5(body, scope, content={content}, content_rowid={key},"
-        ' tokenize="porter unicode61 remove_diacritics 2")',
-        f"CREATE TRIGGER {name}_fts_insert AFTER INSERT ON {name} BEGIN {put}; END",
-        f"CREATE TRIGGER {name}_fts_delete AFTER DELETE ON {name} BEGIN {drop}; END",
-        f"CREATE TRIGGER {name}_fts_update AFTER UPDATE ON {name} BEGIN {drop}; {put}; END",
-    ):
-        connection.exec_driver_sql(statement)
+    creates = tsvector.create if _is_postgres(connection) else fts5.create
+    creates(connection, table, active=active)
 
 
 def search(
     connection: Connection, table: Table, *, scopes: Iterable[str], query: str, limit: int
 ) -> list[tuple[int, float]]:
-    """Return (row, BM25) of the rows in `scopes` that share a word with `query`, best first.
+    """Return (row, score) of the rows in `scopes` that share a word with `query`, best first.
 
-    BM25 is given as a positive number, larger is better. Any text is a safe query.
+    The score is positive, larger is better, and compares within one search only.
+    Any text is a safe query.
     """
     asked = content_words(query)
     if not asked:
         return []
-    quoted = " OR ".join('"' + word.replace('"', '""') + '"' for word in asked)
-    scoped = " OR ".join(f'"{scope}"' for scope in scopes)
-    index = f"{table.name}_fts"
-    found = connection.execute(
-        text(
-            f"SELECT rowid, -bm25({index}, 1.0, 0.0) AS score FROM {index}"
-            f" WHERE {index} MATCH :match ORDER BY bm25({index}, 1.0, 0.0) LIMIT :limit"
-        ),
-        {"match": f"scope:({scoped}) AND body:({quoted})", "limit": limit},
-    )
-    return [(row.rowid, row.score) for row in found]
+    finds = tsvector.search if _is_postgres(connection) else fts5.search
+    return finds(connection, table, scopes=scopes, asked=asked, limit=limit)
+
+
+def _is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"

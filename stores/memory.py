@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from langchain_core.embeddings import Embeddings
 
+from learngate.stores.audit import Ledger
 from learngate.stores.database import Database
 from learngate.stores.embedders import WordLlamaEmbeddings
 from learngate.stores.embeddings import Vectors
+from learngate.stores.erasing import Fate, Receipt, ThreadSaver, erase_user
+from learngate.stores.errors import Conflict
+from learngate.stores.exporting import exported
 from learngate.stores.hybrid import DENSE_FLOOR, HybridSearch
+from learngate.stores.importing import Imported, imported
+from learngate.stores.keys import find_head, find_key
 from learngate.stores.learnings import Learnings
 from learngate.stores.migrations import migrate
+from learngate.stores.protocols import VectorIndex
 from learngate.stores.sessions import Sessions
 from learngate.stores.users import Users
+from learngate.stores.vectors import FaissIndex
+from learngate.stores.verify import all_faults
 
 if TYPE_CHECKING:
-    from learngate.stores.savers import LearngateSaver
+    from learngate.stores.savers import Threaded
 
 DEFAULT_URL = "sqlite:///learngate.db"
 
@@ -28,29 +38,83 @@ DEFAULT_URL = "sqlite:///learngate.db"
 class Memory:
     """The three memories of one database; open it with `open_memory`, close it, or use it in a `with`."""
 
-    def __init__(self, url: str, *, embedder: Embeddings, dense_floor: float) -> None:
+    def __init__(self, url: str, *, embedder: Embeddings, dense_floor: float, audit_key: str | None = None) -> None:
         self.database = Database(url)
         try:
+            self.ledger = Ledger(self.database, find_key(self.database, audit_key), find_head(self.database))
             self.schema = migrate(self.database)
         except BaseException:
             self.database.close()
             raise
         self.vectors = Vectors(self.database, embedder)
-        search = HybridSearch(self.database, self.vectors, dense_floor=dense_floor)
+        index = _index(self.database, self.vectors)
+        search = HybridSearch(self.database, self.vectors, index, dense_floor=dense_floor)
         self.sessions = Sessions(self.database, forget_thread=self._forget_thread)
         self.users = Users(self.database, search)
-        self.learnings = Learnings(self.database, search)
-        self._saver: LearngateSaver | None = None
+        self.learnings = Learnings(self.database, search, self.ledger)
+        self._saver: Threaded | None = None
         self._lock = threading.Lock()
 
-    def checkpointer(self) -> LearngateSaver:
+    def checkpointer(self) -> Threaded:
         """Return the LangGraph checkpointer on the same database, for sync and async runs alike."""
         with self._lock:
             if self._saver is None:
-                from learngate.stores.savers import LearngateSaver
+                from learngate.stores.savers import saver_on
 
-                self._saver = LearngateSaver(self.database)
+                self._saver = saver_on(self.database)
             return self._saver
+
+    def erase(
+        self,
+        user_id: str,
+        *,
+        savers: Sequence[ThreadSaver] = (),
+        learnings: Fate = "keep",
+        actor: str | None = None,
+    ) -> Receipt:
+        """Erase a user: memories, sessions, quotes, what waits at the gate, and what the disk still holds of it.
+
+        The memory's own checkpoints go, too, and those of the `savers` given. Approved learnings keep their text
+        and lose the link; `learnings="retire"` takes those that came of the user's turns out of recall, by
+        `actor`. Nobody can open the sessions again. Erasing again is harmless, and finishes what was killed.
+
+        Raises:
+            InvalidInput: no user, or a fate of the learnings that cannot be.
+        """
+        return erase_user(
+            self.ledger, user_id, savers=[self.checkpointer(), *savers], learnings=learnings, actor=actor
+        )
+
+    def export(
+        self, *, user_id: str | None = None, namespace: str | None = None, unverified: bool = False
+    ) -> Iterator[bytes]:
+        """Yield everything as JSON Lines, all of one moment; `stores/exporting.py` describes the format.
+
+        With `user_id` it is one person's sessions, turns and memories, with `namespace` what is learned there
+        and below.
+
+        Raises:
+            InvalidInput: a user or a namespace that cannot be one.
+            Conflict: what is learned is not what was signed; `unverified=True` exports it as it is.
+        """
+        if not unverified and (user_id is None or namespace is not None):
+            fault = next(all_faults(self.ledger), None)
+            if fault is not None:
+                raise Conflict(f"not exported: {fault.where}: {fault.says}; see `learngate doctor --verify`")
+        return exported(self.database, user_id=user_id, namespace=namespace)
+
+    def load(
+        self, file: IO[bytes], *, actor: str, progress: Callable[[int, int], None] = lambda _done, _of: None
+    ) -> Imported:
+        """Import what `export` gave, from this database or another: all of it or nothing, and each row once.
+
+        `actor` is who brings it; `progress` is told how many lines were read, of how many.
+
+        Raises:
+            InvalidInput: no export, or one that was cut off or changed.
+            Conflict: a session is somebody else's here, or a learning was changed both here and there.
+        """
+        return imported(self.ledger, file, actor=actor, progress=progress)
 
     def close(self) -> None:
         """Close every connection. Closing twice is harmless."""
@@ -78,19 +142,33 @@ class Memory:
         await asyncio.to_thread(self.close)
 
 
+def _index(database: Database, vectors: Vectors) -> VectorIndex:
+    if database.dialect == "postgresql":
+        from learngate.stores.pgvector import PgvectorIndex
+
+        return PgvectorIndex(database, vectors)
+    return FaissIndex(database, vectors)
+
+
 def open_memory(
-    url: str | None = None, *, embedder: Embeddings | None = None, dense_floor: float = DENSE_FLOOR
+    url: str | None = None,
+    *,
+    embedder: Embeddings | None = None,
+    dense_floor: float = DENSE_FLOOR,
+    audit_key: str | None = None,
 ) -> Memory:
     """Open the memory in a database, bringing its schema up to date.
 
     `url` defaults to `$LEARNGATE_DB`, else `sqlite:///learngate.db`; `"sqlite://"` is a database in memory,
     for tests. `embedder` is any LangChain `Embeddings`, by default WordLlama, which needs no network;
-    `dense_floor` is the cosine below which a hit is noise for that embedder.
+    `dense_floor` is the cosine below which a hit is noise for that embedder. `audit_key` signs what is learned, so
+    that whoever changes it past the gate is noticed: by default `$LEARNGATE_AUDIT_KEY`, else what is in the file
+    `learngate.db.key` beside the database, else nothing is signed.
 
     Raises:
-        ConfigurationError: the URL names no database that learngate speaks to.
+        ConfigurationError: the URL names no database that learngate speaks to, or the key is no good.
         StoreUnusable: it is a folder, not a database, of a newer schema, or another program's.
         StoreUnavailable: it is locked or read-only.
     """
     chosen = url or os.environ.get("LEARNGATE_DB") or DEFAULT_URL
-    return Memory(chosen, embedder=embedder or WordLlamaEmbeddings(), dense_floor=dense_floor)
+    return Memory(chosen, embedder=embedder or WordLlamaEmbeddings(), dense_floor=dense_floor, audit_key=audit_key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, func, insert, inspect, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
@@ -18,10 +18,13 @@ Migration = Callable[[Connection], None]
 
 def first_schema(connection: Connection) -> None:
     """Create every table and index of version 1."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
     metadata.create_all(connection, checkfirst=False)
-    lexical.create(connection, learnings, key="id", active="{row}.status = 'active'")
-    lexical.create(connection, user_memories, key="id", active="{row}.valid_to IS NULL")
-    lexical.create(connection, turns, key="seq", active="{row}.status = 'complete'")
+    lexical.prepare(connection)
+    lexical.create(connection, learnings, active="{row}.status = 'active'")
+    lexical.create(connection, user_memories, active="{row}.valid_to IS NULL")
+    lexical.create(connection, turns, active="{row}.status = 'complete'")
 
 
 MIGRATIONS: tuple[Migration, ...] = (first_schema,)
@@ -44,7 +47,7 @@ def migrate(database: Database, migrations: Sequence[Migration] = MIGRATIONS) ->
         for number, step in enumerate(migrations[current:], start=current + 1):
             try:
                 step(connection)
-            except OperationalError as error:
+            except DBAPIError as error:
                 if "already exists" not in str(error.orig):
                     raise
                 raise StoreUnusable(

@@ -7,9 +7,8 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
-from learngate.stores import gate
 from learngate.stores.audit import ERASED, Page
-from learngate.stores.records import Decision, ProposalDraft
+from learngate.stores.history import retire
 from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions, sessions
 
 _proposals = proposals.c
@@ -38,7 +37,11 @@ def forget_person(page: Page, user_id: str, *, retire_as: str | None = None) -> 
     came_of = select(decisions.c.learning_id).join(proposals, _proposals.id == decisions.c.proposal_id)
     came_of = came_of.where(turned, decisions.c.learning_id.is_not(None)).distinct()
     kept = tuple(connection.scalars(came_of.order_by(decisions.c.learning_id)))
-    retired = tuple(one for one in kept if retire_as is not None and _retire(page, one, retire_as))
+    standing = select(learnings).where(learnings.c.id.in_(came_of), learnings.c.status == "active")
+    leaving = connection.execute(standing).all() if retire_as is not None else []
+    for row in leaving:
+        assert retire_as is not None
+        retire(page, row, retire_as, note="its user was erased")
     quoted = connection.execute(delete(excerpts).where(_quotes(user_id, own))).rowcount
     waiting = connection.execute(delete(proposals).where(own, _proposals.status == "pending")).rowcount
     rejected = connection.scalars(select(_proposals.id).where(own, _proposals.status == "rejected")).all()
@@ -55,7 +58,7 @@ def forget_person(page: Page, user_id: str, *, retire_as: str | None = None) -> 
         "excerpts": quoted,
         "names as proposer or reviewer": renamed,
     }
-    return Forgotten(counts, kept, retired, alias if renamed else None)
+    return Forgotten(counts, kept, tuple(row.id for row in leaving), alias if renamed else None)
 
 
 def _own(user_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -69,23 +72,6 @@ def _quotes(user_id: str, own: ColumnElement[bool]) -> ColumnElement[bool]:
     theirs = select(sessions.c.id).where(sessions.c.user_id == user_id)
     unnamed = and_(excerpts.c.user_id.is_(None), excerpts.c.proposal_id.in_(select(_proposals.id).where(own)))
     return or_(excerpts.c.user_id == user_id, excerpts.c.session_id.in_(theirs), unnamed)
-
-
-def _retire(page: Page, learning_id: int, actor: str) -> bool:
-    connection = page.connection
-    row = connection.execute(select(learnings).where(learnings.c.id == learning_id)).one()
-    if row.status != "active":
-        return False
-    proposal_id = gate.propose(
-        connection,
-        ProposalDraft(row.title, row.insight, row.applies_when),
-        namespace=row.namespace,
-        proposer=actor,
-        kind="retire",
-        target=(row.id, row.revision),
-    )
-    gate.decide(page, proposal_id, Decision.approve("its user was erased"), reviewer=actor, change="retired")
-    return True
 
 
 def _rename(connection: Connection, user_id: str) -> tuple[str, int]:

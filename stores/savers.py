@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
@@ -20,11 +21,53 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from learngate.stores.database import Database
 
 
-class LearngateSaver(SqliteSaver):
-    """LangGraph's `SqliteSaver` whose async methods run its sync ones in threads.
+class Threaded(BaseCheckpointSaver[Any]):
+    """A saver whose async methods run its sync ones in threads: one serves `invoke` and `ainvoke` alike."""
 
-    One saver serves `invoke` and `ainvoke` alike, and an error of the driver reads like every other.
-    """
+    def close(self) -> None:
+        """Close the saver's connections, once no thread of a run that was given up is using them."""
+        raise NotImplementedError
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Return one checkpoint."""
+        return await asyncio.to_thread(self.get_tuple, config)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Yield checkpoints, newest first; all are read before the first is given."""
+        found = await asyncio.to_thread(lambda: [*self.list(config, filter=filter, before=before, limit=limit)])
+        for checkpoint in found:
+            yield checkpoint
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store one checkpoint."""
+        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote before its step is complete."""
+        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete every checkpoint of a thread."""
+        await asyncio.to_thread(self.delete_thread, thread_id)
+
+
+class LearngateSqliteSaver(Threaded, SqliteSaver):
+    """LangGraph's `SqliteSaver` in both colours, its errors of the driver in our words."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connect())
@@ -69,39 +112,11 @@ class LearngateSaver(SqliteSaver):
         """Return checkpoints, newest first; all are read at once, so that one who stops half-way holds no lock."""
         return iter([*super().list(config, filter=filter, before=before, limit=limit)])
 
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return one checkpoint."""
-        return await asyncio.to_thread(self.get_tuple, config)
 
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """Yield checkpoints, newest first; all are read before the first is given."""
-        found = await asyncio.to_thread(self.list, config, filter=filter, before=before, limit=limit)
-        for checkpoint in found:
-            yield checkpoint
+def saver_on(database: Database) -> Threaded:
+    """Return the saver for a database."""
+    if database.dialect == "postgresql":
+        from learngate.stores.postgres_saver import LearngatePostgresSaver
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """Store one checkpoint."""
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
-
-    async def aput_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        """Store what a task wrote before its step is complete."""
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """Delete every checkpoint of a thread."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
+        return LearngatePostgresSaver(database)
+    return LearngateSqliteSaver(database)

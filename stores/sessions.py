@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage
-from sqlalchemy import Connection, delete, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, func, or_, select, update
 
 from learngate.stores import codec, lexical, tree
-from learngate.stores.database import Database
+from learngate.stores.database import Database, upsert
+from learngate.stores.erasing import erase_turns, is_erased
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
-from learngate.stores.tables import excerpts, messages, proposals, sessions, turns
+from learngate.stores.tables import messages, proposals, sessions, turns
 from learngate.stores.text import check_name, check_namespace, check_text
 
 MAX_ATTEMPTS = 5
@@ -240,13 +240,11 @@ class Sessions:
         if self._forget_thread is not None:
             self._forget_thread(session_id)
         with self._db.write() as connection:
-            connection.execute(delete(excerpts).where(excerpts.c.session_id == session_id))
             # A rationale may quote what was said.
             connection.execute(
                 update(proposals).where(proposals.c.session_id == session_id).values(rationale="", user_id=None)
             )
-            connection.execute(update(turns).where(turns.c.session_id == session_id).values(parent_seq=None))
-            gone = connection.execute(delete(turns).where(turns.c.session_id == session_id)).rowcount
+            gone = erase_turns(connection, [session_id])["turns"]
             connection.execute(
                 update(sessions).where(sessions.c.id == session_id).values(deleted_at=now(), newest=None)
             )
@@ -291,9 +289,10 @@ class Sessions:
 
 
 def _open(connection: Connection, session_id: str, user_id: str | None) -> None:
-    connection.execute(
-        upsert(sessions).values(id=session_id, user_id=user_id, opened_at=now()).on_conflict_do_nothing()
-    )
+    opening = upsert(connection, sessions).values(id=session_id, user_id=user_id, opened_at=now())
+    opened = connection.scalar(opening.on_conflict_do_nothing().returning(sessions.c.id))
+    if opened is not None and is_erased(connection, session_id):
+        raise NotAllowed(f"session {session_id!r} was erased with its user: begin another, under a new id")
 
 
 def _title(body: str | None) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import (
-    JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -24,6 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.types import TypeEngine
 
 
 class Moment(TypeDecorator[datetime]):
@@ -41,10 +46,60 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+class Json(TypeDecorator[Any]):
+    """A JSON value as ASCII text, which every database keeps as it is."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Write a value as text."""
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Read a value from text."""
+        return None if value is None else json.loads(value)
+
+
+class UnitVector(TypeDecorator[NDArray[np.float32]]):
+    """A vector of length one: pgvector's type on PostgreSQL, its 32-bit floats elsewhere."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the database's own type."""
+        if dialect.name != "postgresql":
+            return super().load_dialect_impl(dialect)
+        from pgvector.sqlalchemy import VECTOR
+
+        return dialect.type_descriptor(VECTOR())
+
+    def process_bind_param(self, value: NDArray[np.float32] | None, dialect: Dialect) -> Any:
+        """Write a vector."""
+        return value if value is None or dialect.name == "postgresql" else value.tobytes()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> NDArray[np.float32] | None:  # noqa: ARG002
+        """Read a vector."""
+        return np.frombuffer(value, dtype=np.float32) if isinstance(value, bytes) else value
+
+
+Number = BigInteger().with_variant(Integer, "sqlite")
+"""A row's number; SQLite counts up a plain INTEGER only."""
+
+
 def _one_of(column: str, *values: str) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
+
+def _uid() -> Column[str]:
+    """Return the name by which a row is known outside its database, so that an import can tell it again."""
+    return Column("uid", String(32), nullable=False, unique=True, default=lambda: uuid4().hex)
+
+
+_WAITING = text("reflection IN ('pending', 'failed')")
+_VALID = text("valid_to IS NULL")
 
 metadata = MetaData()
 
@@ -66,10 +121,18 @@ sessions = Table(
     Column("newest", String, comment="id of the turn recorded last"),
 )
 
+# What is left of a session whose user was erased: a digest of its id, so that nobody opens it again.
+erased_sessions = Table(
+    "erased_sessions",
+    metadata,
+    Column("token", String, primary_key=True),
+    Column("erased_at", Moment, nullable=False),
+)
+
 turns = Table(
     "turns",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", Number, primary_key=True),
     Column("session_id", ForeignKey("sessions.id"), nullable=False),
     Column("id", String, nullable=False, comment="the human message's id"),
     Column("parent_seq", ForeignKey("turns.seq"), index=True),
@@ -82,12 +145,12 @@ turns = Table(
     Column("happened_at", Moment, nullable=False),
     Column("recorded_at", Moment, nullable=False),
     Column("checkpoint_id", String),
-    Column("usage", JSON),
-    Column("noted", JSON(none_as_null=True), comment="what the model's own tools noted, until it has taken effect"),
+    Column("usage", Json),
+    Column("noted", Json, comment="what the model's own tools noted, until it has taken effect"),
     Column("scope", String, nullable=False, comment="whose turn it is, as one search token"),
     Column("body", Text, nullable=False, comment="what full-text search reads"),
     UniqueConstraint("session_id", "id"),
-    Index("turns_reflection", "reflection", sqlite_where=text("reflection IN ('pending', 'failed')")),
+    Index("turns_reflection", "reflection", sqlite_where=_WAITING, postgresql_where=_WAITING),
     _one_of("status", "running", "complete", "failed", "cancelled"),
     _one_of("reflection", "off", "pending", "done", "failed"),
     sqlite_autoincrement=True,
@@ -116,7 +179,8 @@ effects = Table(
 user_memories = Table(
     "user_memories",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
+    _uid(),
     Column("user_id", String, nullable=False),
     Column("namespace", String),
     Column("text", Text, nullable=False),
@@ -131,7 +195,7 @@ user_memories = Table(
     Column("updated_at", Moment, nullable=False),
     Column("scope", String, nullable=False),
     Column("body", Text, nullable=False),
-    Index("user_memories_active", "user_id", "digest", unique=True, sqlite_where=text("valid_to IS NULL")),
+    Index("user_memories_active", "user_id", "digest", unique=True, sqlite_where=_VALID, postgresql_where=_VALID),
     sqlite_autoincrement=True,
 )
 
@@ -148,10 +212,22 @@ memory_revisions = Table(
     _one_of("change", "added", "updated", "forgotten"),
 )
 
+# Whoever brought a history in from elsewhere; its decisions and reviewers are those of the file.
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("actor", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("digest", String, nullable=False, comment="of the file"),
+    sqlite_autoincrement=True,
+)
+
 proposals = Table(
     "proposals",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
+    _uid(),
     Column("namespace", String, nullable=False),
     Column("kind", String, nullable=False),
     Column("target_id", ForeignKey("learnings.id")),
@@ -169,6 +245,7 @@ proposals = Table(
     Column("digest", String, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
+    Column("import_id", ForeignKey("imports.id"), comment="where it came from another database"),
     Index("proposals_inbox", "namespace", "status"),
     Index("proposals_digest", "namespace", "digest"),
     Index("proposals_session", "session_id"),
@@ -192,7 +269,7 @@ excerpts = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("proposal_id", ForeignKey("proposals.id"), nullable=False, index=True),
     Column("type", String, nullable=False),
     Column("reviewer", String, nullable=False),
@@ -206,7 +283,8 @@ decisions = Table(
 learnings = Table(
     "learnings",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
+    _uid(),
     Column("namespace", String, nullable=False),
     Column("title", Text, nullable=False),
     Column("insight", Text, nullable=False),
@@ -216,7 +294,7 @@ learnings = Table(
     Column("digest", String, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
-    Column("proposal_id", Integer, nullable=False),
+    Column("proposal_id", Number, nullable=False),
     Column("scope", String, nullable=False, comment="the namespace as one search token"),
     Column("body", Text, nullable=False),
     Index("learnings_namespace", "namespace", "status"),
@@ -231,6 +309,7 @@ revisions = Table(
     metadata,
     Column("learning_id", ForeignKey("learnings.id"), primary_key=True),
     Column("revision", Integer, primary_key=True),
+    Column("namespace", String, nullable=False),
     Column("change", String, nullable=False),
     Column("title", Text, nullable=False),
     Column("insight", Text, nullable=False),
@@ -243,12 +322,26 @@ revisions = Table(
     _one_of("status", "active", "retired"),
 )
 
+# What was signed, in its order: the MAC of each link covers the link before. The key is not in the database.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("seq", Number, primary_key=True, autoincrement=False),
+    Column("kind", String, nullable=False),
+    Column("row_id", Number, nullable=False, comment="the decision's id, or the learning's"),
+    Column("revision", Integer, nullable=False, comment="0 for a decision"),
+    Column("commitment", String, nullable=False),
+    Column("mac", String, nullable=False),
+    UniqueConstraint("kind", "row_id", "revision"),
+    _one_of("kind", "decision", "revision"),
+)
+
 recalls = Table(
     "recalls",
     metadata,
     Column("turn_seq", ForeignKey("turns.seq", ondelete="CASCADE"), primary_key=True),
     Column("kind", String, primary_key=True),
-    Column("row_id", Integer, primary_key=True),
+    Column("row_id", Number, primary_key=True),
     Column("revision", Integer, nullable=False),
     Column("rank", Integer, nullable=False),
     Column("score", Float, nullable=False),
@@ -263,19 +356,21 @@ embeddings = Table(
     "embeddings",
     metadata,
     Column("kind", String, primary_key=True),
-    Column("row_id", Integer, primary_key=True),
+    Column("row_id", Number, primary_key=True),
     Column("embedder", String, primary_key=True),
+    Column("scope", String, nullable=False, comment="the row's namespace or user as one search token"),
     Column("digest", String, nullable=False, comment="of the text that was embedded"),
-    Column("vector", LargeBinary, nullable=False),
+    Column("vector", UnitVector, nullable=False),
+    Index("embeddings_scope", "kind", "embedder", "scope"),
 )
 
 # The cursor by which every process brings its index up to date.
 changes = Table(
     "changes",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", Number, primary_key=True),
     Column("kind", String, nullable=False),
-    Column("row_id", Integer, nullable=False),
+    Column("row_id", Number, nullable=False),
     Column("scope", String, nullable=False),
     Column("op", String, nullable=False),
     _one_of("op", "put", "drop"),

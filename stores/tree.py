@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Update, case, insert, literal, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from learngate.stores import codec, lexical
+from learngate.stores.database import upsert
+from learngate.stores.erasing import is_erased
 from learngate.stores.errors import NotFound
 from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, now
 from learngate.stores.tables import effects, messages, recalls, sessions, turns
@@ -43,7 +44,7 @@ def record(connection: Connection, turn: Turn) -> None:
             usage=turn.usage,
             noted=turn.noted,
             scope=turn_scope(turn.user_id),
-            body=_body(turn),
+            body=body(turn),
         )
     ).inserted_primary_key
     assert seq is not None
@@ -72,15 +73,14 @@ def record(connection: Connection, turn: Turn) -> None:
 def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
     """Claim that one step of a turn takes effect now; `False` when it has before.
 
-    A turn that was never recorded (a store used without sessions) has nothing to claim.
+    A turn that was never recorded (a store used without sessions) has nothing to claim; one whose user was
+    erased meanwhile has no effect any more.
     """
     seq = seq_of(connection, session_id, turn_id)
     if seq is None:
-        return True
-    claimed = connection.execute(
-        upsert(effects).values(turn_seq=seq, effect=effect, at=now()).on_conflict_do_nothing()
-    )
-    return claimed.rowcount == 1
+        return not is_erased(connection, session_id)
+    claim = upsert(connection, effects).values(turn_seq=seq, effect=effect, at=now()).on_conflict_do_nothing()
+    return connection.scalar(claim.returning(effects.c.effect)) is not None
 
 
 def reflected(connection: Connection, session_id: str, turn_id: str) -> None:
@@ -238,7 +238,8 @@ def turn_scope(user_id: str | None) -> str:
     return lexical.scope_token("user", user_id) if user_id is not None else lexical.scope_token("nobody", "")
 
 
-def _body(turn: Turn) -> str:
+def body(turn: Turn) -> str:
+    """Return what full-text search reads of a turn: who said what, and when."""
     said = [
         f"{message.name or {'human': turn.user_id or 'user', 'ai': 'assistant'}.get(message.type)}: {message.text}"
         for message in turn.messages

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from learngate.stores import lexical
+from learngate.stores.changes import note_change
 from learngate.stores.database import Database
+from learngate.stores.erasing import erase_memories
 from learngate.stores.errors import InvalidInput, NotFound
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
-from learngate.stores.tables import embeddings, memory_revisions, user_memories
+from learngate.stores.tables import memory_revisions, user_memories
 from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, clean, digest, lineage
 from learngate.stores.tree import claim_effect, reflected, settled
-from learngate.stores.vectors import note_change
 
 _memories = user_memories.c
 
@@ -158,18 +159,13 @@ class Users:
         return _within(room, hits + sorted(others, key=lambda hit: -hit.score))
 
     def erase(self, user_id: str) -> int:
-        """Delete every memory of a user with its history and vectors; return how many there were."""
+        """Delete every memory of a user with its history and vectors; return how many there were.
+
+        `Memory.erase` takes the rest of a user, too, and what is left on the disk.
+        """
         _check_user(user_id)
         with self._db.write() as connection:
-            mine = select(_memories.id).where(_memories.user_id == user_id)
-            ids = connection.scalars(mine).all()
-            for memory_id in ids:
-                note_change(connection, "memory", memory_id, scope=_scope(user_id), op="drop")
-            connection.execute(
-                delete(embeddings).where(embeddings.c.kind == "memory", embeddings.c.row_id.in_(mine))
-            )
-            connection.execute(delete(user_memories).where(_memories.user_id == user_id))
-        return len(ids)
+            return erase_memories(connection, user_id)["memories"]
 
     # `list` stands last, because below it the word means this method.
     def list(self, user_id: str, *, limit: int = 1000) -> list[UserMemory]:

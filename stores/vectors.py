@@ -12,17 +12,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, insert, select
 
+from learngate.stores.changes import changes_since, newest_change
 from learngate.stores.database import Database
-from learngate.stores.embeddings import SOURCES, Vector, Vectors
-from learngate.stores.tables import changes
+from learngate.stores.embeddings import Vector, Vectors
 
 MAX_SCOPES = 1024
 """How many scopes (namespaces, users) stay in memory; the least recently searched leave first."""
 
 
-class VectorIndex:
+class FaissIndex:
     """Exact search over unit vectors, by inner product. Safe under threads: FAISS itself is not."""
 
     def __init__(self, database: Database, vectors: Vectors) -> None:
@@ -68,7 +67,7 @@ class VectorIndex:
         if key not in self._scopes:
             with self._db.read() as connection:
                 if not self._scopes:
-                    self._cursor = _newest(connection)
+                    self._cursor = newest_change(connection)
                 vectors, missing = self._vectors.load(connection, kind, scope=scope, dimensions=self._dimensions)
             self._scopes[key] = _put(None, vectors | self._vectors.embed(kind, missing))
             if len(self._scopes) > MAX_SCOPES:
@@ -80,11 +79,7 @@ class VectorIndex:
         if not self._scopes:
             return
         with self._db.read() as connection:
-            changed = connection.execute(
-                select(changes.c.seq, changes.c.kind, changes.c.scope, changes.c.row_id)
-                .where(changes.c.seq > self._cursor)
-                .order_by(changes.c.seq)
-            ).all()
+            changed = changes_since(connection, self._cursor)
             dirty: dict[tuple[str, str], set[int]] = {}
             for row in changed:
                 if (row.kind, row.scope) in self._scopes:
@@ -100,16 +95,6 @@ class VectorIndex:
             self._scopes[kind, scope] = _put(index, vectors | self._vectors.embed(kind, missing))
         if changed:
             self._cursor = changed[-1].seq
-
-
-def note_change(connection: Connection, kind: str, row_id: int, *, scope: str, op: str) -> None:
-    """Tell every process's index, inside the transaction that changes the row, that it did."""
-    assert kind in SOURCES
-    connection.execute(insert(changes).values(kind=kind, row_id=row_id, scope=scope, op=op))
-
-
-def _newest(connection: Connection) -> int:
-    return connection.scalar(select(func.coalesce(func.max(changes.c.seq), 0))) or 0
 
 
 def _ids(index: Any) -> set[int]:

@@ -66,23 +66,23 @@ LOST_KEY = "put the key back that signed; lost: sign everything as it is now wit
 
 
 def _end(connection: Connection) -> tuple[int, Tip]:
-    last = connection.execute(select(ledger).order_by(ledger.c.seq.desc()).limit(1)).first()
     count = connection.scalar(select(func.count()).select_from(ledger)) or 0
-    return count, START if last is None else Tip(last.seq, last.mac)
+    return count, Tip(connection.scalar(select(func.max(ledger.c.seq))) or 0, "")
 
 
 def _key_fits(connection: Connection, key: Key) -> bool:
     """Whether the key signed the ledger's first link or its last: both changed is rarer than a wrong key."""
-    first = connection.execute(select(ledger).order_by(ledger.c.seq).limit(1)).one()
-    if key.follows(START, first._asdict()):
-        return True
-    last = connection.execute(select(ledger).order_by(ledger.c.seq.desc()).limit(2)).all()
-    return len(last) == 2 and key.follows(Tip(last[1].seq, last[1].mac), last[0]._asdict())
+    seqs = [ledger.c.seq.asc(), ledger.c.seq.desc()]
+    first, last = (list(connection.scalars(select(ledger.c.seq).order_by(by).limit(2))) for by in seqs)
+    rows, _ = readable(connection, select(ledger), ledger.c.seq, [*first, *last])
+    tips = {row.seq: Tip(row.seq, row.mac) for row in rows}
+    ends = [row for row in rows if row.seq in {first[0], last[0]}]
+    return any(key.follows(tips.get(row.seq - 1, START), row._asdict()) for row in ends)
 
 
 def _head_faults(connection: Connection, head: Head, known: Tip | None, end: Tip) -> Iterator[Fault]:
     if known is None:
-        if end != START:
+        if end.seq:
             yield Fault("head", head.lost(), f"put the file back; or {ACCEPT}")
     elif not on_chain(connection, known):
         yield Fault("head", behind(head, known, end), f"take back the newer database; or {ACCEPT}")
@@ -137,13 +137,11 @@ class _Walk:
             for link in sorted(links, key=lambda link: link.seq):
                 name = _name(link.kind, link.row_id, link.revision)
                 if link.seq != before.seq + 1:
-                    yield Fault(
-                        _between(before.seq, link.seq), "the ledger lacks them: somebody deleted them", ACCEPT
-                    )
+                    yield Fault(_between(before.seq, link.seq), "missing: somebody deleted it", ACCEPT)
                 elif not self._key.follows(before, link._asdict()):
                     yield Fault(f"link {link.seq} ({name})", "somebody changed or moved it", ACCEPT)
                 before = Tip(link.seq, link.mac)
-                says = rows[link.kind].get(link.seq, "it was signed, and somebody deleted it")
+                says = rows.get(link.kind, {}).get(link.seq, "it was signed, and somebody deleted it")
                 if says is not None:
                     yield Fault(name, says, ACCEPT)
             done += len(seqs)

@@ -1,4 +1,4 @@
-"""A memory to test on: real SQLite, real FAISS, the real default embedder."""
+"""A memory to test on: each database there is, its own search, and the real default embedder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from learngate.stores import Memory, open_memory
 from learngate.stores.embedders import WordLlamaEmbeddings
+from tests.databases import BOTH, database
 
 
 @pytest.fixture(scope="session")
@@ -14,12 +15,13 @@ def embedder() -> WordLlamaEmbeddings:
     return WordLlamaEmbeddings()
 
 
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with database(request.param, tmp_path) as made:
+        yield made
+
+
 @pytest.fixture
-def memory(embedder: WordLlamaEmbeddings) -> Iterator[Memory]:
-    with open_memory("sqlite://", embedder=embedder) as opened:
+def memory(url: str, embedder: WordLlamaEmbeddings) -> Iterator[Memory]:
+    with open_memory("sqlite://" if url.startswith("sqlite") else url, embedder=embedder) as opened:
         yield opened
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/learngate.db"

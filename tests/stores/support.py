@@ -48,7 +48,9 @@ def draft(insight: str, title: str = "A rule", **more: Any) -> ProposalDraft:
 
 
 def check_index(memory: Memory) -> None:
-    """Let FTS5 compare each of its indexes with the rows that it is of."""
+    """Let FTS5 compare each of its indexes with the rows that it is of; PostgreSQL's are columns of the rows."""
+    if memory.database.dialect != "sqlite":
+        return
     with memory.database.write() as connection:
         for index in ("learnings_fts", "user_memories_fts", "turns_fts"):
             connection.execute(text(f"INSERT INTO {index}({index}, rank) VALUES ('integrity-check', 1)"))

@@ -15,9 +15,10 @@ from learngate.stores import (
     StoreUnavailable,
     StoreUnusable,
     open_memory,
+    sqlite,
 )
 from learngate.stores import database as room
-from learngate.stores.database import Database, translate
+from learngate.stores.database import Database
 from tests.stores.support import Hashed, draft, processes, together, turn
 
 OPEN_FILES = Path("/proc/self/fd")
@@ -73,7 +74,7 @@ def torn(path: Path) -> str:
         (short_text, StoreUnusable, "is not an SQLite database"),
         (torn, StoreUnusable, "is damaged: restore a backup"),
         (lambda path: f"sqlite:///file:{path}?mode=ro&uri=true", StoreUnusable, "must be a file in an existing"),
-        (lambda _: "postgresql+psycopg://ana@localhost/x", ConfigurationError, "'postgresql' databases are not"),
+        (lambda _: "postgresql+asyncpg://ana@localhost/x", ConfigurationError, "asyncpg' databases are not"),
         (lambda _: "mysql://localhost/x", ConfigurationError, "'mysql' databases are not"),
         (lambda _: "learngate.db", ConfigurationError, "write sqlite:///learngate.db"),
         (lambda _: "sqlite:///", ConfigurationError, "names no file"),
@@ -131,7 +132,7 @@ def test_a_read_only_database_is_read_and_refuses_writes(tmp_path):
 
 
 def test_a_database_that_another_process_has_locked_says_so_and_stores_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
     path = tmp_path / "it.db"
     with open_memory(f"sqlite:///{path}") as memory:
         memory.users.remember("ana", "likes tea")
@@ -152,7 +153,7 @@ def test_a_database_that_another_process_has_locked_says_so_and_stores_nothing(t
 
 @pytest.mark.parametrize("lock", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"])
 def test_a_new_database_that_another_process_has_locked_is_waited_for_and_refused(tmp_path, monkeypatch, lock):
-    monkeypatch.setattr(room, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
     path = tmp_path / "it.db"
     with processes(LOCKER, [str(path), lock]):
         with pytest.raises(StoreUnavailable, match="locked by another process"):
@@ -175,7 +176,7 @@ def test_a_first_opener_waits_for_another_one(tmp_path, monkeypatch):
         if other.in_transaction:
             other.execute("COMMIT")
 
-    monkeypatch.setattr(room, "sleep", the_other_one_ends)
+    monkeypatch.setattr(sqlite, "sleep", the_other_one_ends)
     with open_memory(f"sqlite:///{path}") as memory:
         assert waited
         assert memory.users.remember("ana", "likes tea").id == 1
@@ -309,9 +310,11 @@ def test_a_broken_rule_of_the_schema_is_an_error_of_ours(plain):
     ],
 )
 def test_each_error_of_the_driver_has_a_meaning(reason, kind):
-    meant = translate(sqlite3.OperationalError(reason), "learngate.db")
+    database = Database("sqlite://")
+    meant = database.translate(sqlite3.OperationalError(reason))
+    database.close()
     assert type(meant) is kind
-    assert "learngate.db" in str(meant)
+    assert "in memory" in str(meant)
     assert reason in str(meant)
 
 

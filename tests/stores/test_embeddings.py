@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select
 
 from learngate.stores import Memory, StoreUnavailable, open_memory
 from learngate.stores.embeddings import BATCH
+from learngate.stores.tables import embeddings
 from tests.stores.support import Hashed, draft
 
 
@@ -24,8 +25,8 @@ class Faulty(Hashed):
 
 def stored(memory: Memory) -> list[tuple[int, str, int]]:
     with memory.database.read() as connection:
-        rows = connection.execute(text("SELECT row_id, embedder, length(vector) / 4 FROM embeddings ORDER BY 2, 1"))
-        return [tuple(row) for row in rows]
+        rows = connection.execute(select(embeddings).order_by(embeddings.c.embedder, embeddings.c.row_id))
+        return [(row.row_id, row.embedder, len(row.vector)) for row in rows]
 
 
 def fill(memory: Memory, *insights: str) -> None:

@@ -36,6 +36,8 @@ SYNTAX = st.lists(
     max_size=8,
 ).map(" ".join)
 
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture(scope="module")
 def shared():
@@ -124,6 +126,7 @@ def test_after_any_changes_a_word_finds_the_rows_that_hold_it(steps):
         check_index(memory)
 
 
+@on_sqlite
 def test_a_rebuilt_index_is_the_same_index(memory):
     """FTS5's own repair must not bring back what is retired, forgotten or failed."""
     for number in range(4):
@@ -149,6 +152,7 @@ def test_a_rebuilt_index_is_the_same_index(memory):
     assert everything() == before
 
 
+@on_sqlite
 def test_the_check_of_the_index_sees_a_row_that_slipped_past_it(memory):
     memory.learnings.add(draft("tea"), namespace="n", actor="ana")
     with memory.database.write() as connection:

@@ -10,8 +10,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 from learngate.stores import StoreError, StoreUnavailable, open_memory
-from learngate.stores import database as room
-from learngate.stores.savers import LearngateSaver
+from learngate.stores import sqlite
+from learngate.stores.savers import Threaded
 from tests.stores.support import Hashed, processes, together
 from tests.stores.test_database import LOCKER
 
@@ -92,7 +92,7 @@ def ask(state: Counted) -> Counted:
     return {"seen": [interrupt("Shall I?")]}
 
 
-def asking(saver: LearngateSaver) -> Any:
+def asking(saver: Threaded) -> Any:
     builder = StateGraph(Counted)
     builder.add_node("ask", ask)
     builder.add_edge(START, "ask")
@@ -127,7 +127,7 @@ def test_threads_and_stores_write_side_by_side(saver):
 
 
 def test_a_locked_database_says_so_and_the_saver_goes_on_afterwards(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
     path = tmp_path / "it.db"
     with open_memory(f"sqlite:///{path}", embedder=Hashed()) as memory:
         saver = memory.checkpointer()
@@ -144,7 +144,7 @@ def test_a_locked_database_says_so_and_the_saver_goes_on_afterwards(tmp_path, mo
 
 def test_a_commit_that_fails_is_rolled_back_and_the_saver_goes_on(monkeypatch):
     """In memory there is no WAL: an open reader keeps a writer from committing."""
-    monkeypatch.setattr(room, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     with open_memory("sqlite://", embedder=Hashed()) as memory:
         saver = memory.checkpointer()
         saver.put(at("t"), checkpoint(1), metadata(1), {})

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from learngate.stores import Memory, open_memory, vectors
 from learngate.stores.embeddings import Vectors
 from learngate.stores.lexical import scope_token
-from learngate.stores.vectors import VectorIndex
+from learngate.stores.vectors import FaissIndex
 from tests.stores.support import Hashed, draft, together
 
 SPACES = ("a", "b", "c")
@@ -22,8 +22,8 @@ STEPS = st.lists(
 )
 
 
-def index_of(memory: Memory) -> VectorIndex:
-    return VectorIndex(memory.database, Vectors(memory.database, EMBEDDER))
+def index_of(memory: Memory) -> FaissIndex:
+    return FaissIndex(memory.database, Vectors(memory.database, EMBEDDER))
 
 
 def token(space: str) -> str:
@@ -130,7 +130,7 @@ def test_only_what_has_changed_is_read_again():
     with open_memory("sqlite://", embedder=EMBEDDER) as memory:
         fill(memory)
         counted = Counted(memory.database, EMBEDDER)
-        index, query = VectorIndex(memory.database, counted), unit("rule")
+        index, query = FaissIndex(memory.database, counted), unit("rule")
         reads = []
         for step in (None, None, "a", None, "b", None):
             if step is not None:

@@ -1,0 +1,311 @@
+"""Import: what another database exported, taken in whole or not at all, and once however often it is given."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Any
+
+from langchain_core.messages import BaseMessage
+from sqlalchemy import Connection, Table, insert, select
+
+from learngate.stores import codec, lexical, tree
+from learngate.stores.audit import Ledger, Page
+from learngate.stores.changes import note_change
+from learngate.stores.database import upsert
+from learngate.stores.erasing import is_erased
+from learngate.stores.errors import Conflict, InvalidInput
+from learngate.stores.exporting import FORMAT, RECALLED, Tally
+from learngate.stores.history import take_over, verify_learning
+from learngate.stores.records import Turn, now
+from learngate.stores.tables import (
+    effects,
+    erased_sessions,
+    imports,
+    memory_revisions,
+    messages,
+    recalls,
+    sessions,
+    turns,
+    user_memories,
+)
+from learngate.stores.text import check_name, digest
+
+SPOOL_BYTES = 4_000_000
+"""What a stream may hold before it is kept in a temporary file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did, by kind: `new` rows, those that were `known`, and those `left_out` with the reason."""
+
+    new: dict[str, int]
+    known: dict[str, int]
+    left_out: dict[str, int]
+
+
+@dataclass
+class Intake:
+    """One import under way: its transaction, its mark, and what it did so far."""
+
+    page: Page
+    actor: str
+    mark: int
+    new: Counter[str]
+    known: Counter[str]
+    left_out: Counter[str]
+
+    @property
+    def connection(self) -> Connection:
+        """The transaction."""
+        return self.page.connection
+
+
+def imported(ledger: Ledger, file: IO[bytes], *, actor: str, progress: Callable[[int, int], None]) -> Imported:
+    """Take in an export, in one transaction; `progress` is told how many lines were read, of how many.
+
+    The file is read twice: first to its end, so that one that was cut off or changed on its way is refused
+    before anything is written. What is known already, by its `uid` or its own id, stays as it is here; what waits
+    here and was decided there is decided. Learned rows keep their proposals, decisions and reviewers, are marked
+    with `actor` and the time, and are signed with this database's key.
+
+    Raises:
+        InvalidInput: no export, one that was cut off or changed, of another format, or with a row that cannot be.
+        Conflict: a session of another user here, or a learning that was changed both here and there.
+    """
+    check_name(actor, what="who imports")
+    with _seekable(file) as source:
+        total, mark = _checked(source)
+        source.seek(0)
+        with ledger.write() as page:
+            made = page.connection.execute(
+                insert(imports).values(actor=actor, at=now(), digest=mark)
+            ).inserted_primary_key
+            assert made is not None
+            intake = Intake(page, actor, made[0], Counter(), Counter(), Counter())
+            for number, row in _lines(source):
+                try:
+                    TAKE[row["kind"]](intake, row)
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    if isinstance(error, InvalidInput):
+                        raise
+                    raise InvalidInput(f"line {number} of the export cannot be read: {error!r}") from error
+                progress(number, total)
+    return Imported(dict(intake.new), dict(intake.known), dict(intake.left_out))
+
+
+@contextmanager
+def _seekable(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    if file.seekable():
+        yield file
+        return
+    with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spooled:
+        shutil.copyfileobj(file, spooled)
+        spooled.seek(0)
+        yield spooled
+
+
+def _checked(file: IO[bytes]) -> tuple[int, str]:
+    """Read an export to its end and return how many lines it has and its digest; refuse one that is not whole."""
+    tally, before, last = Tally(), "", None
+    for number, line in enumerate(file, start=1):
+        row = _parsed(number, line)
+        if last is not None:
+            raise InvalidInput(f"line {number} of the export stands after its end: two files in one? import each")
+        if number == 1:
+            _check_head(row)
+        elif row["kind"] == "end":
+            last, before, counts = row, tally.digest, dict(tally.counts)
+        elif row["kind"] not in TAKE:
+            raise InvalidInput(f"line {number} of the export is of an unknown kind, {row['kind']!r}")
+        tally.add(row["kind"], line)
+    if last is None:
+        raise InvalidInput(
+            f"the export is cut off: it has {sum(tally.counts.values()):,} lines and no line that ends it;"
+            " nothing was imported: export it again"
+        )
+    if last.get("digest") != before or last.get("counts") != counts:
+        raise InvalidInput("the export was changed or damaged on its way; nothing was imported: export it again")
+    return sum(tally.counts.values()), before
+
+
+def _parsed(number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
+        raise InvalidInput(
+            f"line {number} is no line of an export: it is cut off, damaged, or another file; nothing was imported"
+        )
+    return row
+
+
+def _check_head(row: dict[str, Any]) -> None:
+    if row["kind"] != "learngate":
+        raise InvalidInput("this is no export of learngate: its first line is another")
+    if row.get("format") != FORMAT:
+        raise InvalidInput(
+            f"the export has format {row.get('format')!r}, this learngate reads {FORMAT}:"
+            " upgrade learngate (`pip install -U learngate`)"
+        )
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(file, start=1):
+        row = json.loads(line)
+        if row["kind"] not in {"learngate", "end"}:
+            yield number, row
+
+
+def when(text: str | None) -> datetime | None:
+    """Return a time of a line."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _take_erased(intake: Intake, row: dict[str, Any]) -> None:
+    put = upsert(intake.connection, erased_sessions).values(token=row["token"], erased_at=when(row["erased_at"]))
+    added = intake.connection.execute(put.on_conflict_do_nothing()).rowcount
+    (intake.new if added else intake.known)["erased"] += 1
+
+
+def _take_session(intake: Intake, row: dict[str, Any]) -> None:
+    connection, session_id = intake.connection, row["id"]
+    if is_erased(connection, session_id):
+        intake.left_out["session (erased here)"] += 1
+        return
+    there = connection.execute(select(sessions).where(sessions.c.id == session_id)).first()
+    if there is None:
+        times = {name: when(row[name]) for name in ("opened_at", "deleted_at")}
+        connection.execute(
+            insert(sessions).values(id=session_id, user_id=row["user_id"], newest=row["newest"], **times)
+        )
+        intake.new["session"] += 1
+        return
+    if there.user_id != row["user_id"]:
+        raise Conflict(
+            f"session {session_id!r} belongs to {there.user_id!r} here and to {row['user_id']!r} in the export;"
+            " nothing was imported: export one user at a time (--user), or import into a database of its own"
+        )
+    intake.known["session"] += 1
+
+
+def _take_memory(intake: Intake, row: dict[str, Any]) -> None:
+    connection, memories = intake.connection, user_memories.c
+    active = row["valid_to"] is None
+    known = memories.uid == row["uid"]
+    if active:
+        same = (memories.user_id == row["user_id"]) & (memories.digest == digest(row["text"]))
+        known |= same & memories.valid_to.is_(None)
+    if connection.scalar(select(memories.id).where(known)) is not None:
+        intake.known["memory"] += 1
+        return
+    names = ("uid", "user_id", "namespace", "text", "pinned", "revision", "source_session", "source_turn")
+    scope = lexical.scope_token("user", row["user_id"])
+    made = connection.execute(
+        insert(user_memories).values(
+            **{name: row[name] for name in names},
+            **{name: when(row[name]) for name in ("valid_from", "valid_to", "created_at", "updated_at")},
+            digest=digest(row["text"]),
+            scope=scope,
+            body=lexical.search_body(row["text"]),
+        )
+    ).inserted_primary_key
+    assert made is not None
+    for one in row["revisions"]:
+        connection.execute(insert(memory_revisions).values(memory_id=made[0], **one | {"at": when(one["at"])}))
+    note_change(connection, "memory", made[0], scope=scope, op="put" if active else "drop")
+    intake.new["memory"] += 1
+
+
+def _take_proposal(intake: Intake, row: dict[str, Any]) -> None:
+    outcome = take_over(intake.page, row, mark=intake.mark)
+    (intake.known if outcome == "known" else intake.new)["decision" if outcome == "decided" else "proposal"] += 1
+
+
+def _take_learning(intake: Intake, row: dict[str, Any]) -> None:
+    made_here = verify_learning(intake.page, row, mark=intake.mark, actor=intake.actor)
+    (intake.new if made_here else intake.known)["learning"] += 1
+
+
+def _take_turn(intake: Intake, row: dict[str, Any]) -> None:
+    connection, session_id = intake.connection, row["session"]
+    if is_erased(connection, session_id):
+        intake.left_out["turn (erased here)"] += 1
+        return
+    if tree.seq_of(connection, session_id, row["id"]) is not None:
+        intake.known["turn"] += 1
+        return
+    owner = connection.execute(select(sessions.c.user_id).where(sessions.c.id == session_id)).first()
+    if owner is None or owner.user_id != row["user_id"]:
+        raise InvalidInput(f"turn {row['id']!r} is not of whoever has the session {session_id!r}")
+    parent_seq = None if row["parent"] is None else tree.seq_of(connection, session_id, row["parent"])
+    if row["parent"] is not None and parent_seq is None:
+        raise InvalidInput(f"turn {row['id']!r} follows {row['parent']!r}, which the export has not brought before")
+    said = [(one, *_message(one["data"])) for one in row["messages"]]
+    names = ("id", "user_id", "namespace", "status", "reflection", "reflection_attempts", "reflection_error")
+    readable = tuple(message for _, _, message in said if message is not None)
+    happened = datetime.fromisoformat(row["happened_at"])
+    turn = Turn(session_id, readable, id=row["id"], user_id=row["user_id"], happened_at=happened)
+    made = connection.execute(
+        insert(turns).values(
+            session_id=session_id,
+            parent_seq=parent_seq,
+            **{name: row[name] for name in (*names, "checkpoint_id", "usage", "noted")},
+            happened_at=happened,
+            recorded_at=when(row["recorded_at"]),
+            scope=tree.turn_scope(row["user_id"]),
+            body=tree.body(turn),
+        )
+    ).inserted_primary_key
+    assert made is not None
+    for position, (one, data, _) in enumerate(said):
+        values = {name: one[name] for name in ("id", "role", "format")}
+        connection.execute(insert(messages).values(turn_seq=made[0], position=position, data=data, **values))
+    for one in row["effects"]:
+        connection.execute(insert(effects).values(turn_seq=made[0], effect=one["effect"], at=when(one["at"])))
+    _take_recalls(intake, made[0], row["recalls"])
+    intake.new["turn"] += 1
+
+
+def _message(data: Any) -> tuple[str, BaseMessage | None]:
+    """Return a message's text as it is stored, and the message where that can be read."""
+    text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
+    try:
+        return text, codec.from_text(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return text, None
+
+
+def _take_recalls(intake: Intake, seq: int, rows: list[dict[str, Any]]) -> None:
+    for one in rows:
+        row_id = row_of(intake.connection, RECALLED[one["of"]], one["row"])
+        if row_id is None:
+            intake.left_out["recall (of what is not here)"] += 1
+            continue
+        names = ("revision", "rank", "score", "fate")
+        values = {name: one[name] for name in names}
+        intake.connection.execute(insert(recalls).values(turn_seq=seq, kind=one["of"], row_id=row_id, **values))
+
+
+def row_of(connection: Connection, table: Table, uid: str) -> int | None:
+    """Return the number that a row has here."""
+    found: int | None = connection.scalar(select(table.c.id).where(table.c.uid == uid))
+    return found
+
+
+TAKE: dict[str, Callable[[Intake, dict[str, Any]], None]] = {
+    "learngate": lambda _intake, _row: None,
+    "erased": _take_erased,
+    "session": _take_session,
+    "memory": _take_memory,
+    "proposal": _take_proposal,
+    "learning": _take_learning,
+    "turn": _take_turn,
+}

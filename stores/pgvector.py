@@ -1,0 +1,167 @@
+"""Dense search on PostgreSQL: pgvector, exact in small scopes and by an HNSW index in large ones."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pgvector.sqlalchemy import HALFVEC, VECTOR
+from sqlalchemy import ColumnElement, Connection, Float, and_, cast, exists, func, literal, select
+
+from learngate.stores.changes import changes_since, newest_change
+from learngate.stores.database import Database
+from learngate.stores.embeddings import SOURCES, Vector, Vectors
+from learngate.stores.tables import embeddings
+
+EXACT_ROWS = 10_000
+"""Up to so many rows in scope every one is compared; beyond, the index finds nearly all of the nearest."""
+INDEXED = "learning"
+"""The kind whose scopes grow beyond that."""
+
+_rows = embeddings.c
+
+
+class PgvectorIndex:
+    """Search by inner product in the database itself: nothing to load, one truth for all processes."""
+
+    def __init__(self, database: Database, vectors: Vectors) -> None:
+        self._db = database
+        self._vectors = vectors
+        self._lock = threading.Lock()
+        self._complete: set[tuple[str, str]] = set()
+        self._cursor = 0
+        self._dimensions = 0
+
+    def search(self, kind: str, scopes: Iterable[str], query: Vector, k: int) -> dict[int, float]:
+        """Return {row: cosine} of the `k` rows nearest to `query` in the scopes."""
+        within = list(scopes)
+        with self._lock:
+            self._catch_up(kind, within, len(query))
+        with self._db.read() as connection:
+            held = select(_rows.row_id).where(*self._scoped(kind, within)).limit(EXACT_ROWS + 1).subquery()
+            count = connection.scalar(select(func.count()).select_from(held)) or 0
+            size = _indexable(len(query))
+            if size is not None and kind == INDEXED and count > EXACT_ROWS:
+                return self._approximate(connection, within, query, k, size)
+            return self._exact(connection, kind, within, query, k)
+
+    def cosines(self, kind: str, scopes: Iterable[str], query: Vector, ids: Iterable[int]) -> dict[int, float]:
+        """Return {row: cosine} of particular rows, as far as they are in the scopes."""
+        wanted = list(ids)
+        if not wanted:
+            return {}
+        with self._db.read() as connection:
+            return self._exact(connection, kind, list(scopes), query, len(wanted), wanted)
+
+    def _scoped(self, kind: str, scopes: Sequence[str]) -> tuple[Any, ...]:
+        return (_rows.kind == kind, _rows.embedder == self._vectors.name, _rows.scope.in_(scopes))
+
+    def _exact(
+        self,
+        connection: Connection,
+        kind: str,
+        scopes: Sequence[str],
+        query: Vector,
+        k: int,
+        ids: Sequence[int] | None = None,
+    ) -> dict[int, float]:
+        held = select(_rows.row_id, _rows.vector).where(*self._scoped(kind, scopes))
+        if ids is not None:
+            held = held.where(_rows.row_id.in_(ids))
+        # Materialized, or the planner may take the index after all, and give up inside a small scope.
+        near = held.cte("held").prefix_with("MATERIALIZED")
+        distance = near.c.vector.op("<#>", return_type=Float())(cast(query, VECTOR(len(query))))
+        found = connection.execute(select(near.c.row_id, distance.label("distance")).order_by(distance).limit(k))
+        return {row.row_id: -row.distance for row in found}
+
+    def _approximate(
+        self, connection: Connection, scopes: Sequence[str], query: Vector, k: int, size: VECTOR | HALFVEC
+    ) -> dict[int, float]:
+        # The index gives the nearest of all scopes; it goes on until enough of them are in these.
+        connection.exec_driver_sql("SET LOCAL hnsw.iterative_scan = strict_order")
+        connection.exec_driver_sql(f"SET LOCAL hnsw.ef_search = {min(max(k, 100), 1000)}")
+        distance = cast(_rows.vector, size).op("<#>", return_type=Float())(cast(query, size))
+        found = connection.execute(
+            select(_rows.row_id, distance.label("distance"))
+            .where(*self._indexed(len(query)), _rows.scope.in_(scopes))
+            .order_by(distance)
+            .limit(k)
+        )
+        return {row.row_id: -row.distance for row in found}
+
+    def _catch_up(self, kind: str, scopes: Sequence[str], dimensions: int) -> None:
+        """Embed what has no vector yet: all of a scope at its first search, then what has changed."""
+        if dimensions != self._dimensions:
+            self._complete.clear()
+            self._dimensions = dimensions
+        with self._db.read() as connection:
+            if not self._complete:
+                self._cursor = newest_change(connection)
+            changed = changes_since(connection, self._cursor)
+            dirty: dict[tuple[str, str], set[int]] = {}
+            for row in changed:
+                if (row.kind, row.scope) in self._complete:
+                    dirty.setdefault((row.kind, row.scope), set()).add(row.row_id)
+            missing = {key: self._missing(connection, *key, dirty[key]) for key in dirty}
+            for key in [(kind, scope) for scope in scopes]:
+                if key not in self._complete:
+                    missing[key] = self._missing(connection, *key, None)
+        # A scope whose embedder fails is looked at as a whole the next time.
+        self._complete -= missing.keys()
+        if changed:
+            self._cursor = changed[-1].seq
+        for (one, scope), texts in missing.items():
+            if texts and one == INDEXED:
+                self._make_index()
+            self._vectors.embed(one, texts)
+            self._complete.add((one, scope))
+
+    def _missing(self, connection: Connection, kind: str, scope: str, ids: set[int] | None) -> dict[int, str]:
+        source = SOURCES[kind]
+        there = exists().where(
+            *self._scoped(kind, [scope]),
+            _rows.row_id == source.key,
+            func.vector_dims(_rows.vector) == self._dimensions,
+        )
+        query = select(source.key, source.table.c.body).where(source.table.c.scope == scope, source.active, ~there)
+        if ids is not None:
+            query = query.where(source.key.in_(ids))
+        return {row.id: row.body for row in connection.execute(query)}
+
+    def _indexed(self, dimensions: int) -> tuple[ColumnElement[bool], ...]:
+        # Written out, so that the planner sees that it is what the index holds.
+        name = literal(self._vectors.name, literal_execute=True)
+        return (
+            _rows.kind == literal(INDEXED, literal_execute=True),
+            _rows.embedder == name,
+            func.vector_dims(_rows.vector) == literal(dimensions, literal_execute=True),
+        )
+
+    def _make_index(self) -> None:
+        """Create the index of this embedder's vectors while there are few: each one put in later is quick."""
+        size = _indexable(self._dimensions)
+        if size is None:
+            return
+        told = hashlib.blake2b(f"{self._vectors.name}:{self._dimensions}".encode(), digest_size=8).hexdigest()
+        name = f"embeddings_hnsw_{told}"
+        with self._db.read() as connection:
+            if connection.scalar(select(func.to_regclass(name))) is not None:
+                return
+            where = and_(*self._indexed(self._dimensions)).compile(
+                dialect=connection.dialect, compile_kwargs={"literal_binds": True}
+            )
+        kind = "vector" if isinstance(size, VECTOR) else "halfvec"
+        with self._db.write() as connection:
+            connection.exec_driver_sql(
+                f"CREATE INDEX IF NOT EXISTS {name} ON embeddings USING hnsw"
+                f" ((vector::{kind}({self._dimensions})) {kind}_ip_ops) WHERE {where}".replace("%", "%%")
+            )
+
+
+def _indexable(dimensions: int) -> VECTOR | HALFVEC | None:
+    """Return the type that an HNSW index takes of so many dimensions, if any."""
+    if dimensions <= 2_000:
+        return VECTOR(dimensions)
+    return HALFVEC(dimensions) if dimensions <= 4_000 else None

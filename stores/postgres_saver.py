@@ -1,0 +1,99 @@
+"""LangGraph's `PostgresSaver` on the memory's own server, in both colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.postgres import PostgresSaver
+from psycopg import Connection, Cursor
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from learngate.stores.database import Database
+from learngate.stores.errors import StoreUnavailable
+from learngate.stores.savers import Threaded
+
+SETUP = 0x1EA26A7F
+"""The advisory lock of whoever creates the tables of checkpoints."""
+SETUP_SECONDS = 30.0
+
+
+class LearngatePostgresSaver(Threaded, PostgresSaver):
+    """LangGraph's `PostgresSaver` in both colours, over a pool, its errors of the driver in our words."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        pool = ConnectionPool[Connection[DictRow]](
+            database.conninfo,
+            connection_class=Connection[DictRow],
+            kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+            min_size=1,
+            max_size=4,
+            open=False,
+            check=ConnectionPool.check_connection,
+            name="learngate-checkpoints",
+        )
+        super().__init__(pool)
+        self._pool = pool
+        try:
+            with self._db.translated():
+                pool.open()
+            self.setup()
+        except BaseException:
+            self.close()
+            raise
+
+    def setup(self) -> None:
+        """Create the tables of checkpoints, or bring them up to date, one process at a time.
+
+        LangGraph creates indexes concurrently, which waits for every transaction, one that waits for a lock
+        included: so whoever comes second asks again and again instead of waiting.
+        """
+        with self._db.translated(), self._pool.connection() as connection:
+            deadline = monotonic() + SETUP_SECONDS
+            while not _locked(connection, SETUP):
+                if monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"the database {self._db.name} is being set up by another process for over"
+                        f" {SETUP_SECONDS:g} s: try again"
+                    )
+                sleep(0.02)
+            try:
+                super().setup()
+            finally:
+                connection.execute("SELECT pg_advisory_unlock(%s)", (SETUP,))
+
+    @contextmanager
+    def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
+        try:
+            with self._db.translated(), super()._cursor(pipeline=pipeline) as cursor:
+                yield cursor
+        except PoolTimeout as error:
+            raise StoreUnavailable(
+                f"the database {self._db.name} gave no connection for a checkpoint in time: try again ({error})"
+            ) from error
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Return checkpoints, newest first; all are read at once, so that one who stops half-way holds nothing."""
+        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._pool.close()
+
+
+def _locked(connection: Any, key: int) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s) AS locked", (key,)).fetchone()
+    return bool(row["locked"])
