@@ -5,7 +5,14 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-UNSET = ("LEARNGATE_DB", "LEARNGATE_MODEL", "GOOGLE_API_KEY", "GEMINI_API_KEY")
+UNSET = (
+    "LEARNGATE_DB",
+    "LEARNGATE_MODEL",
+    "LEARNGATE_AUDIT_KEY",
+    "LEARNGATE_AUDIT_HEAD",
+    "GOOGLE_API_KEY",
+    "GEMINI_API_KEY",
+)
 
 # Derandomised, so that a run is green or red and not sometimes either; `--hypothesis-profile=explore` looks
 # for new examples.
