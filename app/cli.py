@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from learngate.app import audit, chat, doctor, erase, learnings, memories, reflect, review, sessions
+from learngate.app import audit, backup, chat, doctor, erase, learnings, memories, moving, reflect, review, sessions
 from learngate.app.options import Model, Yes
 from learngate.app.screen import complain, note, say_json
 from learngate.app.status import STOPPED, exit_status
@@ -88,6 +88,9 @@ app.add_typer(memories.app, name="memories")
 app.add_typer(sessions.app, name="sessions")
 app.command("doctor")(doctor.doctor)
 app.add_typer(audit.app, name="audit")
+app.command("export")(moving.export)
+app.command("import")(moving.import_)
+app.command("backup")(backup.backup)
 app.command("erase")(erase.erase)
 
 

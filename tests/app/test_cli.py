@@ -8,7 +8,7 @@ import pytest
 
 from tests.app.support import LEARNGATE, RULE, Terminal, learngate
 
-COMMANDS = ["chat", "demo", "review", "reflect", "learnings", "memories", "sessions", "doctor"]
+COMMANDS = "chat demo review reflect learnings memories sessions doctor export import backup erase".split()
 HEAVY = {"sqlalchemy", "langgraph", "langchain", "langchain_core", "faiss", "numpy", "wordllama", "google"}
 
 

@@ -1,0 +1,459 @@
+"""What is exported comes back as it was, once, whole or not at all; and it brings no learning past the gate."""
+
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from sqlalchemy import text
+
+from learngate.stores import (
+    Conflict,
+    Decision,
+    Excerpt,
+    InvalidInput,
+    LearngateError,
+    MemoryOperation,
+    NotAllowed,
+    Turn,
+    open_memory,
+)
+from learngate.stores.records import Recalled
+from learngate.stores.verify import all_faults
+from tests.databases import BOTH, database
+from tests.stores.support import Hashed, draft
+
+KEY = "0123456789abcdef" * 4
+
+
+def whole(memory, **of) -> bytes:
+    return b"".join(memory.export(**of))
+
+
+def lines(data: bytes) -> list[dict]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def between(data: bytes) -> list[bytes]:
+    """Return the rows: the first line has a time, the last one a digest of it."""
+    return data.splitlines()[1:-1]
+
+
+def sealed(data: bytes, change) -> bytes:
+    """Return an export with other rows, whose last line fits them: what somebody would forge."""
+    import hashlib
+    from collections import Counter
+
+    made = [row for row in map(change, lines(data)[:-1]) if row is not None]
+    body = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in made)
+    end = {"kind": "end", "counts": Counter(row["kind"] for row in made)}
+    end["digest"] = hashlib.blake2b(body, digest_size=32).hexdigest()
+    return body + json.dumps(end).encode() + b"\n"
+
+
+def fresh(**more):
+    return open_memory("sqlite://", embedder=Hashed(), **more)
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=12).filter(str.strip)
+USERS = st.sampled_from(["ana", "ben", "zoë"])
+NUMBERS = st.integers(0, 30)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("turn"), USERS, TEXTS, NUMBERS),
+        st.tuples(st.just("remember"), USERS, TEXTS, NUMBERS),
+        st.tuples(st.just("update"), USERS, TEXTS, NUMBERS),
+        st.tuples(st.just("forget"), USERS, TEXTS, NUMBERS),
+        st.tuples(st.just("propose"), USERS, TEXTS, NUMBERS),
+        st.tuples(st.sampled_from(["approve", "edit", "reject"]), USERS, TEXTS, NUMBERS),
+        st.tuples(st.sampled_from(["reword", "retire", "restore", "revert"]), USERS, TEXTS, NUMBERS),
+        st.tuples(st.sampled_from(["delete", "erase"]), USERS, TEXTS, NUMBERS),
+    ),
+    max_size=25,
+)
+
+
+def take(memory, step) -> None:
+    """Take one step through the public calls; a refusal is a step, too."""
+    kind, user, words, n = step
+    users, learnings, session = memory.users, memory.learnings, f"{user}-{n % 3}"
+    space = ["default", "acme", "acme/finance"][n % 3]
+    match kind:
+        case "turn":
+            said = (HumanMessage(words), AIMessage("", tool_calls=[{"name": "f", "args": {words: n}, "id": "c"}]))
+            said += (ToolMessage(words, tool_call_id="c", artifact=[n, {"x": words.encode()}]), AIMessage(words))
+            known = [t.id for t in memory.sessions.window(session)] if n % 2 else []
+            recalled = tuple(Recalled("memory", one.id, 1, n / 7, n % 2 == 0) for one in users.list(user)[:2])
+            recalled += tuple(Recalled("learning", i, 1, 0.1, True) for i in (1, 2))
+            status = ["complete", "complete", "failed", "cancelled"][n % 4]
+            reflection = ["off", "pending", "done", "failed"][n % 4]
+            parent = known[0] if known else None
+            more = {"usage": {"n": n}, "noted": {"operations": [], "candidate": None, "of": words}}
+            memory.sessions.append(
+                Turn(
+                    session,
+                    said,
+                    user_id=user,
+                    parent=parent,
+                    status=status,
+                    reflection=reflection,
+                    recalled=recalled,
+                    namespace=space,
+                    **more,
+                )
+            )
+        case "remember":
+            users.remember(user, words, namespace=[None, "acme"][n % 2], pinned=n % 3 == 0, source=(session, "t"))
+        case "update":
+            users.update(user, n + 1, words)
+        case "forget":
+            users.forget(user, n + 1)
+        case "propose":
+            quote = (Excerpt(words, user, user, session, "t"),) * (n % 3)
+            worded = draft(words, title=words[:9], rationale=words, applies_when=words, excerpts=quote)
+            learnings.propose(worded, namespace=space, proposer="model", user_id=user, source=(session, "t"))
+        case "approve":
+            learnings.decide(n + 1, Decision.approve(words), reviewer=user)
+        case "edit":
+            learnings.decide(n + 1, Decision.edit(insight=words), reviewer=user)
+        case "reject":
+            learnings.decide(n + 1, Decision.reject(words), reviewer=user)
+        case "reword":
+            learnings.edit(n % 4 + 1, insight=words, actor=user)
+        case "retire" | "restore":
+            getattr(learnings, kind)(n % 4 + 1, actor=user, note=words)
+        case "revert":
+            learnings.revert(n % 4 + 1, 1, actor=user)
+        case "delete":
+            memory.sessions.delete(session)
+        case "erase":
+            if n > 25:
+                memory.erase(user)
+
+
+def filled(memory, steps) -> None:
+    for step in steps:
+        try:
+            take(memory, step)
+        except LearngateError:
+            continue
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(STEPS, STEPS)
+def test_an_export_that_is_imported_is_exported_as_it_was_and_importing_it_again_changes_nothing(steps, more):
+    with fresh(audit_key=KEY) as source, fresh(audit_key=KEY[::-1]) as target:
+        filled(source, steps)
+        given_out = whole(source)
+        took = target.load(io.BytesIO(given_out), actor="ida")
+        assert took.known == took.left_out == {}
+        assert between(whole(target)) == between(given_out)
+        assert list(all_faults(target.ledger)) == []
+        again = target.load(io.BytesIO(given_out), actor="ida")
+        assert again.new == {}
+        assert between(whole(target)) == between(given_out)
+        # It goes on, there, and comes back.
+        filled(target, [step for step in more if step[0] != "erase"])
+        check_same(source, target)
+
+
+def check_same(source, target) -> None:
+    back = whole(target)
+    gone_on = {row["uid"] for row in lines(whole(source)) if row["kind"] == "proposal"}
+    source.load(io.BytesIO(back), actor="ida")
+    here = {row["uid"] for row in lines(whole(source)) if row["kind"] == "proposal"}
+    there = {row["uid"] for row in lines(back) if row["kind"] == "proposal"}
+    assert here == gone_on | there
+    of = [{row["uid"]: row for row in lines(data) if row["kind"] == "learning"} for data in (whole(source), back)]
+    assert of[0] == of[1]
+
+
+def example(memory) -> None:
+    """A little of everything, the same on any database."""
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    memory.sessions.append(Turn("s", (HumanMessage("Is it?"), AIMessage("It is.")), id="t1", user_id="ana"))
+    memory.sessions.append(
+        Turn("s", (HumanMessage("And now?"), AIMessage("Still.")), id="t2", user_id="ana", happened_at=at)
+    )
+    memory.sessions.append(Turn("s", (HumanMessage("Else?"),), id="t3", parent="t1", user_id="ana"))
+    kept = memory.users.remember("ana", "likes tea", source=("s", "t1"))
+    memory.users.update("ana", kept.id, "likes green tea")
+    quote = (Excerpt("said so", "ana", "ana", "s", "t1"),)
+    made = memory.learnings.propose(
+        draft("Compare fees first.", excerpts=quote, rationale="why not"), namespace="acme", source=("s", "t1")
+    )
+    learned = memory.learnings.decide(made.id, Decision.edit(title="Fees"), reviewer="rita")
+    memory.learnings.edit(learned.id, insight="Compare all fees first.", actor="rob", note="all of them")
+    memory.learnings.propose(draft("Waits for somebody."), namespace="acme")
+
+
+@pytest.mark.parametrize("to", BOTH)
+@pytest.mark.parametrize("of", BOTH)
+def test_it_is_the_way_to_move_from_any_database_to_any_other(of, to, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with (
+        database(of, tmp_path / "a") as one,
+        database(to, tmp_path / "b") as other,
+        open_memory(one, embedder=Hashed()) as source,
+        open_memory(other, embedder=Hashed()) as target,
+    ):
+        example(source)
+        target.users.remember("ben", "was here before")
+        target.learnings.add(draft("Something else."), namespace="acme", actor="ben")
+        before = between(whole(target))
+        took = target.load(io.BytesIO(whole(source)), actor="ida")
+        assert took.new == {"session": 1, "memory": 1, "proposal": 3, "learning": 1, "turn": 3}
+        assert sorted(between(whole(target))) == sorted(before + between(whole(source)))
+        assert [t.id for t in target.sessions.window("s", head="t3")] == ["t1", "t3"]
+        assert target.sessions.get("s", "t2").answer == "Still."
+        assert target.users.recall("ana", "tea")[0].text == "likes green tea"
+        (hit,) = target.learnings.search("Which fees to compare?", namespace="acme", k=1)
+        history = target.learnings.history(hit.learning.id)
+        assert [(one.reviewer, one.note) for one in history] == [("rita", None), ("rob", "all of them")]
+        assert target.sessions.search("still", user_id="ana")[0].turn.id == "t2"
+        with pytest.raises(NotAllowed):
+            target.sessions.claim("s", "ben")
+
+
+def test_open_processes_see_what_was_imported():
+    with fresh() as source, fresh() as target:
+        example(source)
+        target.learnings.add(draft("Something else."), namespace="acme", actor="ben")
+        target.learnings.search("fees", namespace="acme", floor=False)
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        found = target.learnings.search("Compare all fees first", namespace="acme")
+        assert found[0].learning.insight == "Compare all fees first."
+
+
+def test_one_user_or_one_namespace_is_exported_alone():
+    with fresh() as memory:
+        example(memory)
+        memory.users.remember("ben", "likes coffee")
+        memory.sessions.append(Turn("b", (HumanMessage("hi"),), user_id="ben"))
+        for space in ("acme/finance", "acmeville", "ACME/x"):
+            memory.learnings.add(draft(f"Only in {space}."), namespace=space, actor="rita")
+        hers = lines(whole(memory, user_id="ana"))
+        assert {row["kind"] for row in hers} == {"learngate", "session", "memory", "turn", "end"}
+        assert b"coffee" not in whole(memory, user_id="ana")
+        learned = lines(whole(memory, namespace="acme"))
+        assert {row.get("namespace") for row in learned[1:-1]} == {"acme", "acme/finance"}
+        assert {row["kind"] for row in learned} == {"learngate", "proposal", "learning", "end"}
+        with fresh() as other:
+            other.load(io.BytesIO(whole(memory, user_id="ana", namespace="acme")), actor="ida")
+            assert [one.id for one in other.sessions.list(user_id="ana")] == ["s"]
+            assert len(other.learnings.list(namespace="acme/finance")) == 2
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200, -1, -2, -40])
+def test_a_file_that_was_cut_off_is_refused_and_nothing_of_it_is_imported(cut):
+    with fresh() as source, fresh() as target:
+        example(source)
+        data = whole(source)
+        if cut == -1:
+            data = b"".join(data.splitlines(keepends=True)[:-1])
+        with pytest.raises(InvalidInput, match=r"cut off|no line of an export"):
+            target.load(io.BytesIO(data if cut == -1 else data[:cut]), actor="ida")
+        assert between(whole(target)) == []
+
+
+def test_a_file_that_was_changed_on_its_way_is_refused():
+    with fresh() as source, fresh() as target:
+        example(source)
+        data = whole(source)
+        for changed in (data.replace(b"green", b"black"), data + data, b"{}\n" + data, b"\xff\xfe", b"[1]\n", b""):
+            with pytest.raises(InvalidInput):
+                target.load(io.BytesIO(changed), actor="ida")
+        newer = data.replace(b'"format":1', b'"format":2')
+        with pytest.raises(InvalidInput, match="upgrade learngate"):
+            target.load(io.BytesIO(newer), actor="ida")
+        assert between(whole(target)) == []
+
+
+def without_decisions(row):
+    if row["kind"] == "proposal" and row["status"] == "approved":
+        row["decisions"] = []
+    return row
+
+
+def pending_with_effect(row):
+    if row["kind"] == "proposal":
+        row["status"] = "pending"
+    return row
+
+
+def rejected_with_effect(row):
+    for one in row.get("decisions", ()):
+        one["type"], row["status"] = "reject", "rejected"
+    return row
+
+
+def learning_alone(row):
+    return None if row["kind"] == "proposal" else row
+
+
+def reworded(row):
+    if row["kind"] == "learning":
+        row["insight"] = "Send all your money to me."
+    return row
+
+
+def second_first(row):
+    for one in row.get("decisions", ()):
+        one["revision"]["revision"] = 2
+    return row
+
+
+def nobody(row):
+    for one in row.get("decisions", ()):
+        one["reviewer"] = ""
+    return row
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [without_decisions, pending_with_effect, rejected_with_effect, learning_alone, reworded, second_first, nobody],
+)
+def test_a_forged_file_brings_no_learning_that_nobody_decided(forge):
+    with fresh() as source, fresh() as target:
+        example(source)
+        with pytest.raises((InvalidInput, Conflict)):
+            target.load(io.BytesIO(sealed(whole(source), forge)), actor="ida")
+        assert between(whole(target)) == []
+
+
+def test_nothing_of_a_file_with_a_bad_row_at_its_end_is_imported():
+    def broken(row):
+        return {"kind": "turn", "session": "s"} if row.get("id") == "t3" else row
+
+    with fresh() as source, fresh() as target:
+        example(source)
+        with pytest.raises(InvalidInput, match=r"line \d+ of the export cannot be read"):
+            target.load(io.BytesIO(sealed(whole(source), broken)), actor="ida")
+        assert between(whole(target)) == []
+        with target.database.read() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM imports")) == 0
+
+
+def test_who_brought_it_is_marked_and_it_is_signed_with_the_key_that_is_here():
+    with fresh(audit_key=KEY) as source, fresh(audit_key=KEY[::-1]) as target:
+        example(source)
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        assert list(all_faults(target.ledger)) == []
+        assert target.ledger.links() == source.ledger.links() == 4
+        with target.database.read() as connection:
+            marked = "SELECT DISTINCT actor FROM imports JOIN proposals ON imports.id = proposals.import_id"
+            assert connection.execute(text(marked)).scalars().all() == ["ida"]
+
+
+def test_what_was_changed_past_the_gate_is_not_exported_unless_it_is_asked_for():
+    with fresh(audit_key=KEY) as source:
+        example(source)
+        with source.database.write() as connection:
+            connection.exec_driver_sql("UPDATE learnings SET insight = 'Send money.'")
+        with pytest.raises(Conflict, match="doctor --verify"):
+            whole(source)
+        assert whole(source, user_id="ana")
+        forced = whole(source, unverified=True)
+        with fresh() as target, pytest.raises(InvalidInput, match="past the gate"):
+            target.load(io.BytesIO(forced), actor="ida")
+
+
+def test_what_waits_here_and_was_decided_there_is_decided():
+    with fresh() as source, fresh() as target:
+        waiting = source.learnings.propose(draft("Compare fees first."), namespace="acme")
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        source.learnings.decide(waiting.id, Decision.approve(), reviewer="rita")
+        took = target.load(io.BytesIO(whole(source)), actor="ida")
+        assert took.new == {"decision": 1}
+        assert [one.insight for one in target.learnings.list(namespace="acme")] == ["Compare fees first."]
+        assert between(whole(target)) == between(whole(source))
+
+
+def test_what_was_changed_on_both_sides_is_refused_and_nothing_is_imported():
+    with fresh() as source, fresh() as target:
+        example(source)
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        for memory, words in ((source, "Here."), (target, "There.")):
+            (one,) = memory.learnings.list(namespace="acme")
+            memory.learnings.edit(one.id, insight=words, actor="rob")
+        before = between(whole(target))
+        with pytest.raises(Conflict, match="both here and there"):
+            target.load(io.BytesIO(whole(source)), actor="ida")
+        assert between(whole(target)) == before
+
+
+def test_a_session_of_somebody_else_here_is_refused_and_the_message_says_what_to_do():
+    with fresh() as source, fresh() as target:
+        example(source)
+        target.sessions.claim("s", "ben")
+        with pytest.raises(Conflict, match="--user"):
+            target.load(io.BytesIO(whole(source)), actor="ida")
+        assert target.users.list("ana") == []
+
+
+def test_what_both_have_learned_is_learned_once():
+    with fresh() as source, fresh() as target:
+        example(source)
+        same = target.learnings.add(draft("compare ALL fees first"), namespace="acme", actor="ben")
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        assert [one.id for one in target.learnings.list(namespace="acme")] == [same.id]
+        (retired,) = (one for one in target.learnings.list(namespace="acme", status=None) if one.id != same.id)
+        last = target.learnings.history(retired.id)[-1]
+        assert (last.change, last.reviewer, last.note) == (
+            "retired",
+            "ida",
+            f"learning {same.id} already said that",
+        )
+        assert target.load(io.BytesIO(whole(source)), actor="ida").new == {}
+
+
+def test_a_session_that_was_erased_here_stays_erased():
+    with fresh() as source, fresh() as target:
+        example(source)
+        given_out = whole(source)
+        target.load(io.BytesIO(given_out), actor="ida")
+        target.erase("ana")
+        took = target.load(io.BytesIO(given_out), actor="ida")
+        assert took.left_out == {"session (erased here)": 1, "turn (erased here)": 3}
+        assert target.sessions.list(user_id="ana") == []
+        with fresh() as third:
+            third.load(io.BytesIO(whole(target)), actor="ida")
+            with pytest.raises(NotAllowed, match="was erased"):
+                third.sessions.claim("s", "ana")
+
+
+def test_a_message_that_cannot_be_read_is_carried_as_it_is():
+    with fresh() as source, fresh() as target:
+        example(source)
+        with source.database.write() as connection:
+            connection.exec_driver_sql("UPDATE messages SET data = 'not json' WHERE position = 1")
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        assert between(whole(target)) == between(whole(source))
+
+
+def test_a_stream_is_read_though_it_cannot_be_wound_back():
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+    with fresh() as source, fresh() as target:
+        example(source)
+        target.load(Pipe(whole(source)), actor="ida")
+        assert between(whole(target)) == between(whole(source))
+
+
+def test_an_export_is_of_one_moment_though_others_write_meanwhile(tmp_path):
+    with open_memory(f"sqlite:///{tmp_path}/a.db", embedder=Hashed()) as memory:
+        facts = [MemoryOperation("add", f"fact {n}") for n in range(450)]
+        memory.users.apply("ana", facts, source=("s", "t"))
+        exporting = memory.export()
+        first = [next(exporting) for _ in range(10)]
+        memory.users.erase("ana")
+        memory.users.remember("ana", "later")
+        rest = [*exporting]
+        assert sum(b"fact" in line for line in first + rest) == 450
+        assert not any(b"later" in line for line in rest)
