@@ -19,7 +19,8 @@ def backup(
 ) -> None:
     """Copy the database while others go on writing.
 
-    The copy is of one moment, and is checked. To go back to it, end what uses the database and put the file in its place. PostgreSQL has pg_dump.
+    The copy is of one moment, and is checked. To go back to it, end what uses the database and put the file in
+    its place. PostgreSQL has pg_dump.
     """
     with opened(db) as memory, busy("copying …") as news:
         size = memory.backup(file, progress=lambda done, total: news(f"copying … {done:,} of {total:,} pages"))

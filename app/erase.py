@@ -36,7 +36,8 @@ def erase(
 ) -> None:
     """Erase a user, and say what went and what could not be reached.
 
-    Memories, sessions, quotes, checkpoints, and what the disk still holds of them. It cannot be undone. Approved learnings keep their text without a link. Running it again is harmless.
+    Memories, sessions, quotes, checkpoints, and what the disk still holds of them. It cannot be undone. Approved
+    learnings keep their text without a link. Running it again is harmless.
 
     Exit status 1 says that free pages or the write-ahead log could not be cleared: run it again.
     """

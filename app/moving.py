@@ -36,7 +36,8 @@ def export(
 ) -> None:
     """Write everything as JSON Lines, to keep or to move.
 
-    Sessions, memories, learnings and all that led to them. With --user it is that person's sessions, turns and memories; with --namespace what is learned there.
+    Sessions, memories, learnings and all that led to them. With --user it is that person's sessions, turns and
+    memories; with --namespace what is learned there.
     The file holds what people said: keep it as you keep the database.
     """
     with opened(db) as memory, busy("exporting …") as news:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from langchain_core.embeddings import Embeddings
 
 from learngate.stores.audit import Ledger
+from learngate.stores.backup import back_up
 from learngate.stores.database import Database
 from learngate.stores.embedders import WordLlamaEmbeddings
 from learngate.stores.embeddings import Vectors
@@ -115,6 +117,15 @@ class Memory:
             Conflict: a session is somebody else's here, or a learning was changed both here and there.
         """
         return imported(self.ledger, file, actor=actor, progress=progress)
+
+    def backup(self, path: str | Path, *, progress: Callable[[int, int], None] = lambda _done, _of: None) -> int:
+        """Copy the database into a new file, all of one moment, while others write; return its size in bytes.
+
+        Raises:
+            ConfigurationError: it is not SQLite; the message has the command to use instead.
+            InvalidInput: the file is there already, or cannot be written.
+        """
+        return back_up(self.database, Path(path), progress=progress)
 
     def close(self) -> None:
         """Close every connection. Closing twice is harmless."""
