@@ -126,6 +126,20 @@ class Page:
         row_id = row["id"] if kind == "decision" else row["learning_id"]
         self.add(Link(kind, row_id, revision, self._key.commitment(kind, row)))
 
+    def check(self, learning_id: int) -> None:
+        """Refuse to build on a learning that is not what was signed: what stays of it would be signed anew.
+
+        Raises:
+            Conflict: it is not.
+        """
+        if self._key is None:
+            return
+        query = signed(select(learnings)).where(learnings.c.id == learning_id)
+        row = self.connection.execute(query).first()
+        fault = None if row is None else _fault(self._key, row)
+        if fault is not None:
+            raise Conflict(f"learning {learning_id} cannot be changed: {fault}; {LOOK}")
+
     def add(self, link: Link) -> None:
         """Add a link with a commitment that was made before, as `sign` does."""
         assert self._key is not None
@@ -236,30 +250,7 @@ class Ledger:
 
     def fault(self, row: Row[Any]) -> str | None:
         """Say why the row of a `signed` query is not to be trusted; `None` where it is what was signed."""
-        assert self.key is not None
-        if row.newest is None:
-            return f"it is not signed: {UNSIGNED}"
-        if row.revision != row.newest:
-            return f"it is revision {row.revision} again, and revision {row.newest} was signed"
-        if row.commitment is None or row.decision_id is None:
-            return "the revision that it stands for is gone"
-        values = {**row._asdict(), "learning_id": row.id, "at": row.stamp}
-        if not self.key.fits("revision", values, row.commitment):
-            return "it, or its revision, is not what was signed: somebody changed it past the gate"
-        return None
-
-    def check(self, connection: Connection, learning_id: int) -> None:
-        """Refuse to build on a learning that is not what was signed.
-
-        Raises:
-            Conflict: it is not.
-        """
-        if self.key is None:
-            return
-        row = connection.execute(signed(select(learnings)).where(learnings.c.id == learning_id)).first()
-        fault = None if row is None else self.fault(row)
-        if fault is not None:
-            raise Conflict(f"learning {learning_id} cannot be changed: {fault}; {LOOK}")
+        return None if self.key is None else _fault(self.key, row)
 
     def check_version(self, connection: Connection, learning_id: int, revision: int) -> None:
         """Refuse to bring back a revision that is not what was signed.
@@ -281,6 +272,19 @@ class Ledger:
 NO_KEY = "its key is not here: set LEARNGATE_AUDIT_KEY, or put the key file back beside the database"
 UNSIGNED = "it is from before there was a key, or somebody inserted it"
 LOOK = "see `learngate doctor`"
+
+
+def _fault(key: Key, row: Row[Any]) -> str | None:
+    if row.newest is None:
+        return f"it is not signed: {UNSIGNED}"
+    if row.revision != row.newest:
+        return f"it is at revision {row.revision}, and the newest that was signed is {row.newest}"
+    if row.commitment is None or row.decision_id is None:
+        return "the revision that it stands for is gone"
+    values = {**row._asdict(), "learning_id": row.id, "at": row.stamp}
+    if not key.fits("revision", values, row.commitment):
+        return "it, or its revision, is not what was signed: somebody changed it past the gate"
+    return None
 
 
 def signed(query: Select[Any]) -> Select[Any]:

@@ -117,7 +117,8 @@ def decide(
         NotFound: there is no such proposal.
         AlreadyDecided: it was decided before.
         Outdated: what it would change has a newer revision; the proposal stays pending.
-        Conflict: an approved learning of the namespace already says the same.
+        Conflict: an approved learning of the namespace already says the same, or what it would change is not what
+            was signed.
         InvalidInput: no reviewer, or an edited text that cannot be stored.
         ConfigurationError, StoreUnusable: it cannot be signed, as `Page.sign` says.
     """
@@ -146,6 +147,8 @@ def decide(
     if decision.type == "reject":
         page.sign("decision", said)
         return None
+    if row.target_id is not None:
+        page.check(row.target_id)
     revision = _take_effect(connection, row, decision, decision_id=taken[0], change=change)
     learning_id: int = revision["learning_id"]
     connection.execute(update(decisions).where(decisions.c.id == taken[0]).values(learning_id=learning_id))

@@ -239,8 +239,6 @@ class Learnings:
         with self._ledger.write() as page:
             connection = page.connection
             learning = _learning(_row(connection, learning_id))
-            # What stays of it would be signed anew.
-            self._ledger.check(connection, learning_id)
             _refuse_pointless(learning, change)
             draft = gate.checked(
                 ProposalDraft(

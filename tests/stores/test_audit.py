@@ -184,7 +184,7 @@ def test_an_old_revision_with_its_old_signature_is_not_recalled(memory, caplog):
     tamper(memory, REPLAY)
     assert memory.learnings.get(1).title == "ETFs"
     assert recalled(memory) == {2}
-    assert "learning 1 is not recalled: it is revision 1 again, and revision 2 was signed" in caplog.text
+    assert "learning 1 is not recalled: it is at revision 1, and the newest that was signed is 2" in caplog.text
     assert "learning 1" in faults(memory)
 
 
