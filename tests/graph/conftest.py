@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from learngate.stores import Memory
+from tests.databases import BOTH, database
 from tests.graph.support import opened
 
 
@@ -15,6 +16,7 @@ def memory() -> Iterator[Memory]:
         yield memory
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'learngate.db'}"
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with database(request.param, tmp_path) as made:
+        yield made

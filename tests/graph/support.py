@@ -79,7 +79,7 @@ def once(prompts: list[list[BaseMessage]]) -> list[Any]:
 
 
 _VARIES = {"opened_at", "happened_at", "recorded_at", "created_at", "updated_at", "valid_from", "valid_to", "at"}
-_VARIES |= {"decided_at", "checkpoint_id", "applied_at", "body"}
+_VARIES |= {"decided_at", "checkpoint_id", "applied_at", "body", "uid"}
 _DERIVED = {"embeddings", "changes", "learngate_schema"}
 
 

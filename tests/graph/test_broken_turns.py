@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from learngate.graph import Context, build_graph
 from learngate.graph.scripted import ScriptedChat
-from learngate.stores import InvalidInput, Memory, NotAllowed, StoreUnavailable, database
+from learngate.stores import InvalidInput, Memory, NotAllowed, StoreUnavailable
 from tests.graph.support import ANA, BEN, full_graph, full_model, opened, price, rows, say, spoken, texts, thread
 
 pytestmark = pytest.mark.anyio
@@ -222,12 +222,14 @@ def test_a_refused_strangers_words_are_in_no_later_prompt(graph_of: Any, memory:
 def test_an_answer_that_could_not_be_recorded_is_recorded_when_the_run_goes_on(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.02)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.02)
+    if url.startswith("postgresql"):
+        monkeypatch.setattr("learngate.stores.postgres.LOCK_SECONDS", 0.02)
     with opened(url) as memory, opened(url) as other:
         model = full_model()
         graph = full_graph(memory, model, checkpointer=InMemorySaver())
         graph.invoke(say("Comparing ETFs?", "q"), thread("s"), context=ANA, interrupt_before=["save_turn"])
-        with other.database.write(), pytest.raises(StoreUnavailable, match="locked"):
+        with other.database.write(), pytest.raises(StoreUnavailable, match="nothing was stored: try again"):
             graph.invoke(None, thread("s"))
         graph.invoke(None, thread("s"))
         assert memory.sessions.get("s", "q").answer == "VWCE is the cheaper ETF."

@@ -1,6 +1,7 @@
 """Stopped anywhere, the prompt is the same: by a pause before any node, or an error before or after it."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from learngate.graph import reflect_pending
 from learngate.graph.scripted import ScriptedChat
 from learngate.stores import Decision, Memory
+from tests.databases import BOTH, database
 from tests.graph.support import (
     ANA,
     QUESTION,
@@ -44,11 +46,11 @@ NODES = (
 Run = tuple[Memory, Any, ScriptedChat]
 
 
-@pytest.fixture(params=["in memory", "on a file"])
+@pytest.fixture(params=["in memory", *BOTH])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
     """A graph on a memory that knows something, with LangGraph's saver and with the memory's own."""
-    own = request.param == "on a file"
-    with opened(f"sqlite:///{tmp_path / 'broken.db'}" if own else "sqlite://") as memory:
+    own = request.param != "in memory"
+    with database(request.param, tmp_path) if own else nullcontext("sqlite://") as url, opened(url) as memory:
         saver = {} if own else {"checkpointer": InMemorySaver()}
         teach(memory, **saver)
         model = full_model()
