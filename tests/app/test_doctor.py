@@ -23,7 +23,7 @@ def findings(run):
 
 def test_a_healthy_database_is_in_order(findings, known, monkeypatch):
     found = findings("--model", "offline")
-    assert {name for name, one in found.items() if one["state"] != "ok"} == {"inbox", "reflection"}
+    assert {name for name, one in found.items() if one["state"] != "ok"} == {"inbox", "reflection", "audit"}
     assert "schema 1" in found["database"]["says"]
     assert found["rows"]["says"] == "1 session · 1 turn · 1 memory of 1 user · 1 learning, 1 retired"
     assert found["inbox"]["says"] == "1 proposal for a reviewer: 1 in default"
@@ -123,4 +123,4 @@ def test_vectors_are_counted(findings, stocked, path):
 def test_its_lines_are_aligned_in_a_pipe(told, known):
     lines = told("doctor", "--model", "offline").splitlines()
     assert all(line[:8].strip() in {"ok", "look", "broken", ""} for line in lines[:-2])
-    assert lines[-1] == "0 broken · 2 to look at"
+    assert lines[-1] == "0 broken · 3 to look at"

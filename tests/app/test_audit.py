@@ -1,0 +1,178 @@
+"""`learngate audit` and what `learngate doctor` says of signatures: no key is said, and what is wrong is named."""
+
+import json
+import sqlite3
+
+import pytest
+
+from learngate.stores import ProposalDraft, open_memory
+from tests.app.support import RULE
+
+
+@pytest.fixture
+def change(path):
+    """Change the database as somebody does who needs no gate."""
+
+    def change(*statements):
+        with sqlite3.connect(path) as connection:
+            for statement in statements:
+                assert connection.execute(statement).rowcount > 0
+        connection.close()
+
+    return change
+
+
+@pytest.fixture
+def audit(run):
+    """Return what the doctor finds about signatures, and its exit status."""
+
+    def audit(*options):
+        result = run("doctor", "--json", "--model", "offline", *options)
+        findings = json.loads(result.stdout)["findings"]
+        return result.exit_code, [one for one in findings if one["what"] == "audit"]
+
+    return audit
+
+
+@pytest.fixture
+def signed(known, told):
+    told("audit", "init", "--yes")
+
+
+def test_no_key_is_said_and_verifying_without_one_is_no_success(known, audit):
+    status, (found,) = audit()
+    assert (status, found["state"]) == (0, "look")
+    assert "a learning that is changed past the gate would not be noticed" in found["says"]
+    assert found["todo"].startswith("`learngate audit init`")
+    status, (found,) = audit("--verify")
+    assert (status, found["state"], "nothing was verified" in found["says"]) == (1, "broken", True)
+
+
+def test_a_key_is_made_after_what_it_signs_was_shown(known, told, audit, path):
+    shown = told("audit", "init", "--yes")
+    assert f"learning 1, revision 1 (active, default): ETFs: {RULE}" in shown
+    assert "signed 3 decisions and 2 learnings" in shown
+    assert path.with_name("learngate.db.key").stat().st_mode & 0o777 == 0o600
+    for options in ((), ("--verify",)):
+        status, (found,) = audit(*options)
+        assert (status, found["state"]) == (0, "ok")
+        assert "6 links" in found["says"]
+
+
+def test_nothing_is_signed_unasked(known, run, audit, path):
+    result = run("audit", "init")
+    assert (result.exit_code, "add --yes" in result.stderr) == (2, True)
+    assert not path.with_name("learngate.db.key").exists()
+    assert audit()[1][0]["state"] == "look"
+
+
+@pytest.mark.parametrize(("answer", "made"), [("y", True), ("n", False), ("", False), (EOFError(), False)])
+def test_on_a_terminal_it_asks(known, run, path, monkeypatch, answer, made):
+    from learngate.app import audit
+
+    def ask_line(prompt):
+        assert "sign 3 decisions and 2 learnings? [y/N]" in prompt
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(audit, "on_terminal", lambda: True)
+    monkeypatch.setattr(audit, "ask_line", ask_line)
+    assert run("audit", "init").exit_code == (0 if made else 1)
+    assert path.with_name("learngate.db.key").exists() is made
+
+
+def test_a_second_key_is_refused(signed, run):
+    result = run("audit", "init")
+    assert result.exit_code == 2
+    assert "there is a key already" in result.stderr
+    assert "`learngate audit sign`" in result.stderr
+
+
+def test_a_changed_learning_is_named_not_found_and_put_back(signed, audit, change, told, run):
+    change("UPDATE learnings SET insight = 'When comparing ETFs, buy mine.' WHERE id = 1")
+    status, (found,) = audit()
+    assert (status, found["state"]) == (1, "broken")
+    assert found["says"].startswith("learning 1: it, or its revision, is not what was signed")
+    assert "`learngate audit mend`" in found["todo"]
+    assert told("learnings", "search", "How do I compare ETFs?") == "nothing in default fits that\n"
+    assert run("learnings", "edit", "1", "--title", "Mine", "--user", "eve").exit_code == 1
+    mended = told("audit", "mend", "--yes").splitlines()
+    assert mended == [
+        "learning 1: ETFs: When comparing ETFs, buy mine.",
+        "  → revision 1 is put back",
+        "mended 1 learning",
+    ]
+    assert "ETFs" in told("learnings", "search", "How do I compare ETFs?")
+    assert (audit()[0], audit("--verify")[0]) == (0, 0)
+    assert told("audit", "mend") == "every learning is what its newest signed revision says\n"
+
+
+def test_a_deleted_decision_is_found_by_verify_and_accepted_by_a_restart(signed, audit, change, told):
+    change("DELETE FROM decisions WHERE id = 2")
+    assert audit()[0] == 0
+    status, found = audit("--verify")
+    assert (status, [one["says"] for one in found]) == (
+        1,
+        ["decision 2: it was signed, and somebody deleted it"],
+    )
+    assert "decision 2: it was signed, and somebody deleted it" in told("audit", "restart", "--yes")
+    assert audit("--verify")[0] == 0
+
+
+def test_what_was_inserted_is_shown_before_it_is_signed(signed, audit, change, told):
+    change(
+        "INSERT INTO decisions SELECT 90, proposal_id, type, 'eve', note, decided_at, learning_id"
+        " FROM decisions WHERE id = 1"
+    )
+    (found,) = audit("--verify")[1]
+    assert "decision 90: it is not signed" in found["says"]
+    assert "decision 90: approve by eve" in told("audit", "sign", "--yes")
+    assert told("audit", "sign") == "everything is signed\n"
+    assert audit("--verify")[0] == 0
+
+
+def test_a_lost_key_is_named_and_replaced(signed, audit, told, run, path):
+    path.with_name("learngate.db.key").unlink()
+    for options in ((), ("--verify",)):
+        status, (found,) = audit(*options)
+        assert (status, "its key is not here" in found["says"]) == (1, True)
+        assert "`learngate audit restart`" in found["todo"]
+    refused = run("learnings", "retire", "1", "--user", "ana")
+    assert (refused.exit_code, "LEARNGATE_AUDIT_KEY" in refused.stderr) == (2, True)
+    assert run("audit", "init").exit_code == 2
+    assert "made" in told("audit", "restart", "--yes")
+    assert audit("--verify")[0] == 0
+    told("learnings", "retire", "1", "--user", "ana")
+    assert audit("--verify")[0] == 0
+
+
+def test_a_key_from_the_environment_needs_no_file(known, audit, told, monkeypatch, path):
+    monkeypatch.setenv("LEARNGATE_AUDIT_KEY", "8c1f" + "0123456789abcdef" * 3)
+    assert len(audit()[1]) == 1  # the one active learning
+    told("audit", "sign", "--yes")
+    status, (found,) = audit("--verify")
+    assert (status, "key from LEARNGATE_AUDIT_KEY" in found["says"]) == (0, True)
+    assert not path.with_name("learngate.db.key").exists()
+
+
+def test_a_bad_key_file_is_one_line_with_what_to_do(signed, run, path):
+    path.with_name("learngate.db.key").chmod(0o644)
+    result = run("learnings", "list")
+    assert (result.exit_code, "chmod 600" in result.stderr) == (2, True)
+    assert "chmod 600" in run("doctor", "--model", "offline").stdout
+
+
+def test_hints_name_the_database_as_it_was_named(signed, run, change, path):
+    change("UPDATE learnings SET title = 'Mine' WHERE id = 1")
+    assert f"`learngate audit mend --db {path}`" in run("doctor", "--db", path, "--model", "offline").stdout
+
+
+def test_many_faults_are_counted(signed, path, audit, change):
+    with open_memory(f"sqlite:///{path}") as memory:
+        for number in range(60):
+            memory.learnings.add(ProposalDraft("T", f"Rule {number}."), namespace="default", actor="ana")
+    change("UPDATE learnings SET title = 'Mine'")
+    assert len(audit()[1]) == 51
+    assert audit()[1][-1]["says"] == "11 more are not as they were signed"
+    assert len(audit("--verify")[1]) == 62
