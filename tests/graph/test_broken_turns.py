@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from learngate.graph import Context, build_graph
 from learngate.graph.scripted import ScriptedChat
-from learngate.stores import InvalidInput, Memory, NotAllowed, StoreUnavailable
+from learngate.stores import InvalidInput, Memory, NotAllowed, StoreUnavailable, sqlite
 from tests.graph.support import ANA, BEN, full_graph, full_model, opened, price, rows, say, spoken, texts, thread
 
 pytestmark = pytest.mark.anyio
