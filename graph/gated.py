@@ -25,7 +25,7 @@ from langgraph.graph import END
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot, StateUpdate
 
-from learngate.nodes.context import Caller, caller_of, session_of
+from learngate.nodes.context import GOES_ON, Caller, caller_of, session_of
 from learngate.nodes.review import HOW_TO_ANSWER
 from learngate.nodes.state import Delivery
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
@@ -82,6 +82,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         admitted = self._admit(input, config, context)
         if self._resumes(input):
             _check_kept(self.get_state(ensure_config(config)))
+        config = _marked(input, config)
         yield from super().stream(admitted, config, context=context, **self._durable(input, options))
 
     async def astream(
@@ -91,6 +92,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         admitted = await asyncio.to_thread(self._admit, input, config, context)
         if self._resumes(input):
             _check_kept(await self.aget_state(ensure_config(config)))
+        config = _marked(input, config)
         # A consumer who stops listening stops the run now, not when the garbage is collected.
         parts = cast(
             AsyncGenerator[Any], super().astream(admitted, config, context=context, **self._durable(input, options))
@@ -158,7 +160,10 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         messages = read_messages(input.get("messages"))
         standing = self.memory.sessions.claim(session_id, caller.user_id)
         messages = self._unrecorded(session_id, messages, forks=forks)
-        question = messages[_last_question(messages)]
+        position = _last_question(messages)
+        question = messages[position]
+        if question.id is None:
+            question = messages[position] = question.model_copy(update={"id": str(uuid4())})
         delivery = Delivery(
             message_id=str(question.id),
             # A fork at a checkpoint without a head is one before the first turn.
@@ -176,7 +181,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """
         known = self.memory.sessions.recorded(session_id, [message.id for message in messages if message.id])
         question = messages[_last_question(messages)]
-        before = known.get(str(question.id))
+        before = known.get(question.id or "")
         if before is not None and before.content != question.content and not forks:
             place = self.memory.sessions.place(session_id, head=None, message_id=str(question.id), keep=1)
             if place.known == "behind":
@@ -232,7 +237,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
 
 
 def read_messages(given: Any) -> list[AnyMessage]:
-    """Return a run's messages; the user's last, which is the one to answer, has an id and can be stored.
+    """Return a run's messages; the user's last, which is the one to answer, can be stored.
 
     Raises:
         InvalidInput: there are none, they cannot be read, none is the user's, or its text is refused.
@@ -253,13 +258,10 @@ def read_messages(given: Any) -> list[AnyMessage]:
     if any(not isinstance(message, HumanMessage | AIMessage | ToolMessage) for message in messages):
         raise InvalidInput(f"a turn is made of user, assistant and tool messages only: {EXPECTED}")
     messages = _one_question(messages)
-    position = _last_question(messages)
-    question = messages[position]
+    question = messages[_last_question(messages)]
     _check_question(question)
     if question.id is not None:
         check_name(question.id, what="the message id")
-    else:
-        messages[position] = question.model_copy(update={"id": str(uuid4())})
     return cast(list[AnyMessage], messages)
 
 
@@ -318,6 +320,11 @@ def _check_kept(snapshot: StateSnapshot) -> None:
             "no checkpoint is left of the run to resume: what it proposed waits in the inbox (learngate review),"
             " and the session goes on with its next message"
         )
+
+
+def _marked(given: Any, config: RunnableConfig | None) -> RunnableConfig | None:
+    """Mark a run that only goes on: an answer that it finds was given to another run, by whoever ran that."""
+    return merge_configs(config, {"configurable": {GOES_ON: True}}) if given is None else config
 
 
 def _resumed_by_parent(config: RunnableConfig) -> bool:

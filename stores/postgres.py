@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from learngate.stores.errors import (
     ConfigurationError,
@@ -31,6 +34,7 @@ LOCK_SECONDS = 5
 IDLE_SECONDS = 60
 """How long the server keeps a transaction open whose client says nothing."""
 CONNECT_SECONDS = 10
+IDLE_CHECK_SECONDS = 1.0
 WRITERS = 0x1EA26A7E
 """The advisory lock of whoever writes."""
 
@@ -64,14 +68,11 @@ class Postgres:
         self.conninfo = make_conninfo("", **named, **{key: str(value) for key, value in self._url.query.items()})
 
     def engine(self, *, pool_seconds: float) -> Engine:
-        """Return an engine over a pool of connections; one that the server has dropped is replaced."""
-        return create_engine(
-            self._url,
-            pool_size=8,
-            max_overflow=8,
-            pool_timeout=pool_seconds,
-            pool_pre_ping=True,
-        )
+        """Return an engine over a pool of connections; one that the server dropped meanwhile is replaced."""
+        engine = create_engine(self._url, pool_size=8, max_overflow=8, pool_timeout=pool_seconds)
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _check_idle)
+        return engine
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open one more connection."""
@@ -95,6 +96,21 @@ class Postgres:
         if state is None:
             return _lost(str(error)) if isinstance(error, psycopg.OperationalError) else None
         return _MEANINGS.get(state) or _MEANINGS.get(state[:2])
+
+
+def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
+    record.info["used"] = monotonic()
+
+
+def _check_idle(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ARG001
+    """Ask a connection that was idle whether it still is one: asking each time would cost every transaction."""
+    if monotonic() - record.info.get("used", monotonic()) < IDLE_CHECK_SECONDS:
+        return
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError from error
 
 
 def _lost(reason: str) -> tuple[type[LearngateError], str]:

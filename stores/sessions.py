@@ -64,7 +64,7 @@ class Sessions:
         if standing is None:
             with self._db.write() as connection:
                 _open(connection, session_id, user_id)
-            standing = self.standing(session_id) or Standing(user_id, ROOT)
+                standing = _standing(connection, session_id) or Standing(user_id, ROOT)
         if standing.owner != user_id:
             raise NotAllowed(_refusal(session_id, user_id))
         return standing
@@ -72,10 +72,7 @@ class Sessions:
     def standing(self, session_id: str) -> Standing | None:
         """Return whose a session is; `None` when nobody has opened it."""
         with self._db.read() as connection:
-            row = connection.execute(
-                select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == session_id)
-            ).first()
-        return None if row is None else Standing(row.user_id, row.newest or ROOT)
+            return _standing(connection, session_id)
 
     # -- recording -------------------------------------------------------------------------------------
 
@@ -286,6 +283,13 @@ class Sessions:
     def list(self, *, user_id: str | None, limit: int = 100) -> list[Session]:
         """Return a user's sessions, the latest first; `None` lists those that were opened by nobody."""
         return self._sessions(sessions.c.user_id.is_not_distinct_from(user_id), limit)
+
+
+def _standing(connection: Connection, session_id: str) -> Standing | None:
+    row = connection.execute(
+        select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == session_id)
+    ).first()
+    return None if row is None else Standing(row.user_id, row.newest or ROOT)
 
 
 def _open(connection: Connection, session_id: str, user_id: str | None) -> None:
