@@ -41,6 +41,9 @@ def doctor(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare everything that was learned with its signatures.")
     ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what is derived, and set apart what cannot be read.")
+    ] = False,
     model: Model = None,
     json: Json = False,
     db: Db = None,
@@ -54,7 +57,7 @@ def doctor(
     """
     found: list[Finding] = []
     with busy("looking …") as news:
-        for finding in _findings(db, model, db_option(ctx), verify=verify, news=news):
+        for finding in _findings(db, model, db_option(ctx), verify=verify, repair=repair, news=news):
             found.append(finding)
             news(f"looked at {finding.what} …")
     broken = sum(finding.state == "broken" for finding in found)
@@ -89,16 +92,18 @@ def _tell(found: list[Finding]) -> None:
 
 
 def _findings(
-    db: str | None, model: str | None, option: str, *, verify: bool, news: Callable[[str], None]
+    db: str | None, model: str | None, option: str, *, verify: bool, repair: bool, news: Callable[[str], None]
 ) -> Iterator[Finding]:
     installed = " · ".join(f"{name} {version(name)}" for name in ("learngate", "langgraph", "sqlalchemy"))
     python = f"Python {platform.python_version()} · SQLite {sqlite3.sqlite_version}"
     yield Finding("versions", "ok", f"{installed} · {python}")
-    yield from _database(db, option, verify=verify, news=news)
+    yield from _database(db, option, verify=verify, repair=repair, news=news)
     yield from _model(model)
 
 
-def _database(db: str | None, option: str, *, verify: bool, news: Callable[[str], None]) -> Iterator[Finding]:
+def _database(
+    db: str | None, option: str, *, verify: bool, repair: bool, news: Callable[[str], None]
+) -> Iterator[Finding]:
     from learngate.stores import LearngateError, open_memory
 
     missing = _missing(db)
@@ -113,6 +118,10 @@ def _database(db: str | None, option: str, *, verify: bool, news: Callable[[str]
         yield from _embedder(None)
         return
     with memory:
+        if repair:
+            from learngate.app.repair import repairs
+
+            yield from repairs(memory, news)
         yield from _inside(memory, option)
         yield from _signatures(memory, option, verify=verify, news=news)
         yield from _embedder(memory)
@@ -177,7 +186,10 @@ def _integrity(memory: Memory) -> Finding:
     if said == ["ok"]:
         return Finding("integrity", "ok", "SQLite's quick check found nothing")
     return Finding(
-        "integrity", "broken", "; ".join(said), "restore a backup, or recover what is left: sqlite3 FILE .recover"
+        "integrity",
+        "broken",
+        "; ".join(said),
+        "restore a backup, or save what is left: `learngate doctor --repair`",
     )
 
 
@@ -192,7 +204,12 @@ def _full_text(memory: Memory) -> Finding:
     except StoreUnavailable as error:
         return Finding("search", "look", f"not looked at: {error}")
     except StoreUnusable as error:
-        return Finding("search", "broken", f"the full-text index is damaged: {error}", "restore a backup")
+        return Finding(
+            "search",
+            "broken",
+            f"the full-text index is damaged: {error}",
+            "build it anew: `learngate doctor --repair`",
+        )
     return Finding("search", "ok", "full-text indexes are sound; FAISS is built in memory at the first search")
 
 

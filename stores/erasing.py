@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
-from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, inspect, or_, select, update
 
 from learngate.stores import lexical, upkeep
 from learngate.stores.audit import Ledger
@@ -24,6 +24,7 @@ from learngate.stores.tables import (
     excerpts,
     memory_revisions,
     messages,
+    quarantine,
     recalls,
     sessions,
     turns,
@@ -97,6 +98,8 @@ def erase_user(
         forgotten = forget_person(page, user_id, retire_as=actor if learnings == "retire" else None)
         erased = {"sessions": len(owned)} | erase_turns(connection, owned) | erase_memories(connection, user_id)
         erased |= forgotten.counts
+        theirs = or_(quarantine.c.user_id == user_id, quarantine.c.user_id.is_(None))
+        erased["quarantined rows"] = connection.execute(delete(quarantine).where(theirs)).rowcount
         _bury(connection, owned, at)
         upkeep.purge_terms(connection)
     erased["checkpoint threads"] = _checkpoints(database, savers, owned)

@@ -351,6 +351,19 @@ recalls = Table(
     _one_of("fate", "shown", "cut", "withheld"),
 )
 
+# What could not be read any more, out of the way, as it stood; erased with its user, or where nobody knows whose.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("source", String, nullable=False, comment="the table it was in"),
+    Column("user_id", String, index=True),
+    Column("why", Text, nullable=False),
+    Column("row", Text, nullable=False, comment="as JSON; what is no text, as it says of itself"),
+    Column("at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 # Derived: keyed by embedder, so that two embedders' vectors are never compared.
 embeddings = Table(
     "embeddings",

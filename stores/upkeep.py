@@ -52,11 +52,26 @@ def integrity(database: Database, *, limit: int = 20) -> list[str]:
     """
     if database.dialect != "sqlite":
         return []
+    try:
+        with database.read() as connection:
+            said = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")]
+    except StoreUnusable as error:
+        said = [str(error)]
+    return [] if said == ["ok"] else said
+
+
+def of_an_index(said: str) -> bool:
+    """Whether what `integrity` says is of an index alone, which can be made anew from its table."""
+    return any(words in said for words in ("missing from index", "entries in index", "non-unique entry in index"))
+
+
+def torn_links(database: Database, *, limit: int = 20) -> list[str]:
+    """Return the rows that point at rows that are not there; PostgreSQL has none."""
+    if database.dialect != "sqlite":
+        return []
     with database.read() as connection:
-        said = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")]
-        orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit)
-    found = [] if said == ["ok"] else said
-    return found + [f"{row[0]} row {row[1]} points at a row of {row[2]} that is not there" for row in orphans]
+        rows = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(limit)
+    return [f"row {row[1]} of {row[0]} points at a row of {row[2]} that is not there" for row in rows]
 
 
 def unsound_terms(database: Database) -> list[str]:

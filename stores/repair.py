@@ -1,0 +1,403 @@
+"""Repair: what is derived is made anew, what cannot be read is taken out of the way, and each step is told.
+
+What was learned is never touched: of a learning only what follows from its text is mended, and where a proposal, a
+decision or a revision cannot be read, that is said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import (
+    Column,
+    Connection,
+    LargeBinary,
+    Row,
+    Table,
+    Text,
+    and_,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    type_coerce,
+)
+from sqlalchemy import update as put
+
+from learngate.stores import codec, lexical, tree, upkeep
+from learngate.stores.changes import note_change
+from learngate.stores.database import Database
+from learngate.stores.embeddings import SOURCES, Vectors
+from learngate.stores.errors import StoreError
+from learngate.stores.records import Turn, now
+from learngate.stores.tables import (
+    Moment,
+    changes,
+    decisions,
+    effects,
+    embeddings,
+    excerpts,
+    learnings,
+    memory_revisions,
+    messages,
+    proposals,
+    quarantine,
+    recalls,
+    revisions,
+    sessions,
+    turns,
+    user_memories,
+)
+from learngate.stores.text import digest, fingerprint
+
+BATCH = 500
+LEARNED = (proposals, decisions, learnings, revisions)
+"""The tables of what was learned, and of what led to it: repair writes to none of their texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """One step of a repair: what it was about, what was done to how many rows, or why it could not be."""
+
+    what: Literal["pages", "indexes", "rows", "derived", "search", "vectors", "changes"]
+    said: str
+    count: int = 1
+    done: bool = True
+
+
+def repair(database: Database, vectors: Vectors) -> Iterator[Mended]:
+    """Mend a database whose pages can be read, a transaction for each step, and say what was done.
+
+    Running it again finds nothing more to do.
+    """
+    yield from _indexes(database)
+    for step in (_times, _unreadable, _orphans, _links, _derived, _vectors, _changes):
+        try:
+            with database.write() as connection:
+                found = [*step(connection, vectors)]
+        except (StoreError, ValueError) as error:
+            found = [Mended("rows", str(error), done=False)]
+        yield from found
+    yield from (
+        Mended("rows", f"{one}: it is of what was learned, and is left as it is", done=False)
+        for one in upkeep.torn_links(database)
+    )
+    for name in upkeep.unsound_terms(database):
+        upkeep.rebuild_terms(database, name)
+        yield Mended("search", f"built the full-text index of {name} anew")
+
+
+def _indexes(database: Database) -> Iterator[Mended]:
+    """Build SQLite's own indexes anew where they do not fit their tables."""
+    found = [one for one in upkeep.integrity(database) if upkeep.of_an_index(one)]
+    if not found:
+        return
+    try:
+        with database.write() as connection:
+            connection.exec_driver_sql("REINDEX")
+    except StoreError as error:
+        yield Mended("indexes", f"{found[0]}: {error}", done=False)
+    else:
+        yield Mended("indexes", f"built the indexes anew: {found[0]}", len(found))
+
+
+# -- what cannot be read -------------------------------------------------------------------------------------
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""What stands where a time could not be read."""
+
+
+def _times(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Set times that are no times to none, or to 1970 where there must be one; of what was learned, say so."""
+    for table in (sessions, turns, effects, user_memories, memory_revisions, *LEARNED):
+        for column in (one for one in table.c if isinstance(one.type, Moment)):
+            keys = [*table.primary_key.columns]
+            of = [table.c.user_id] if "user_id" in table.c else []
+            query = select(*keys, *of, type_coerce(column, Text).label("time")).where(column.is_not(None))
+            bad = [row for row in _each(connection, query, *keys) if not _is_time(row.time)]
+            said = f"{column.name} of rows of {table.name} cannot be read"
+            if bad and table in LEARNED:
+                yield Mended(
+                    "rows", f"{said}: it is of what was learned, and is left as it is", len(bad), done=False
+                )
+                continue
+            for row in bad:
+                _set_apart(connection, table, row, f"{column.name} is no time", getattr(row, "user_id", None))
+                its = and_(*(key == getattr(row, key.name) for key in keys))
+                connection.execute(put(table).where(its).values({column: None if column.nullable else EPOCH}))
+            if bad:
+                yield Mended("rows", f"{said}, and is none now, or 1970; as it was, it is in quarantine", len(bad))
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (ValueError, TypeError):
+        return False
+
+
+def _unreadable(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Take messages that do not parse out of their turns, which count as failed from then on."""
+    bad = 0
+    of = select(messages, turns.c.user_id).outerjoin(turns, turns.c.seq == messages.c.turn_seq)
+    for row in _each(connection, of, messages.c.turn_seq, messages.c.position):
+        why = _unparsed(row.data)
+        if why is None:
+            continue
+        bad += 1
+        its = (messages.c.turn_seq == row.turn_seq) & (messages.c.position == row.position)
+        _set_apart(connection, messages, row, why, row.user_id)
+        connection.execute(delete(messages).where(its))
+        reason = f"message {row.position} could not be read, and is in quarantine"
+        connection.execute(
+            put(turns).where(turns.c.seq == row.turn_seq).values(status="failed", reflection_error=reason)
+        )
+    if bad:
+        yield Mended("rows", "messages that cannot be read are in quarantine, their turns out of every prompt", bad)
+    for column in (turns.c.usage, turns.c.noted):
+        count = 0
+        plain = select(turns.c.seq, turns.c.user_id, type_coerce(column, Text).label("data")).where(
+            column.is_not(None)
+        )
+        for row in _each(connection, plain, turns.c.seq):
+            if isinstance(row.data, str) and (why := _not_json(row.data)):
+                count += 1
+                _set_apart(connection, turns, row, why, row.user_id)
+                connection.execute(put(turns).where(turns.c.seq == row.seq).values({column: None}))
+        if count:
+            yield Mended("rows", f"what cannot be read of turns' {column.name} is in quarantine", count)
+
+
+def _unparsed(data: Any) -> str | None:
+    try:
+        codec.from_text(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, LookupError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _not_json(data: str) -> str | None:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+PARENTS: tuple[tuple[Table, Column[Any], Column[Any]], ...] = (
+    (turns, turns.c.session_id, sessions.c.id),
+    (messages, messages.c.turn_seq, turns.c.seq),
+    (effects, effects.c.turn_seq, turns.c.seq),
+    (recalls, recalls.c.turn_seq, turns.c.seq),
+    (memory_revisions, memory_revisions.c.memory_id, user_memories.c.id),
+    (excerpts, excerpts.c.proposal_id, proposals.c.id),
+)
+"""Each table whose rows belong to another's: what has lost it is out of reach of every search."""
+
+
+def _orphans(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    for table, child, parent in PARENTS:
+        lost = child.not_in(select(parent))
+        rows = connection.execute(select(*_plain(table)).where(lost)).all()
+        for row in rows:
+            _set_apart(connection, table, row, f"its {child.name} is not there", getattr(row, "user_id", None))
+        if rows:
+            connection.execute(delete(table).where(lost))
+            yield Mended("rows", f"rows of {table.name} that belong to nothing are in quarantine", len(rows))
+
+
+def _links(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Mend where a turn follows one that is gone, and where a session's newest turn is."""
+    above = turns.alias()
+    torn = turns.c.parent_seq.is_not(None) & turns.c.parent_seq.not_in(select(above.c.seq))
+    count = connection.execute(put(turns).where(torn).values(parent_seq=None)).rowcount
+    if count:
+        yield Mended("rows", "turns that followed one that is gone begin a branch", count)
+    there = select(turns.c.id).where(
+        turns.c.session_id == sessions.c.id, turns.c.id == sessions.c.newest, turns.c.status == "complete"
+    )
+    last = select(turns.c.id).where(turns.c.session_id == sessions.c.id, turns.c.status == "complete")
+    lost = sessions.c.newest.is_not(None) & ~there.exists()
+    newest = last.order_by(turns.c.seq.desc()).limit(1).scalar_subquery()
+    count = connection.execute(put(sessions).where(lost).values(newest=newest)).rowcount
+    if count:
+        yield Mended("rows", "sessions whose newest turn was gone go on from the newest that is there", count)
+
+
+def _set_apart(connection: Connection, table: Table, row: Row[Any], why: str, user_id: str | None) -> None:
+    kept = {
+        name: value if isinstance(value, str | int | float | None) else repr(value)
+        for name, value in row._asdict().items()
+    }
+    connection.execute(
+        insert(quarantine).values(
+            source=table.name, user_id=user_id, why=why[:500], row=json.dumps(kept, default=repr), at=now()
+        )
+    )
+
+
+# -- what is derived -----------------------------------------------------------------------------------------
+
+
+def _derived(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Set what follows from a row's text to what follows from it."""
+    first = select(func.min(revisions.c.at)).where(revisions.c.learning_id == learnings.c.id).scalar_subquery()
+    names = ("id", "namespace", "title", "insight", "applies_when", "status", "digest", "scope", "body")
+    query = select(*(learnings.c[name] for name in names), learnings.c.created_at, first.label("first_at"))
+    yield from _mend(connection, learnings, learnings.c.id, query, _of_learning, kind="learning")
+    yield from _mend(
+        connection, user_memories, user_memories.c.id, select(user_memories), _of_memory, kind="memory"
+    )
+    yield from _mend(connection, turns, turns.c.seq, select(turns), lambda row: _of_turn(connection, row))
+
+
+def _of_learning(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "digest": digest(row.insight),
+        "scope": lexical.scope_token("namespace", row.namespace),
+        "body": lexical.search_body(row.title, row.insight, row.applies_when),
+        "created_at": row.first_at or row.created_at,
+    }
+
+
+def _of_memory(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "digest": digest(row.text),
+        "scope": lexical.scope_token("user", row.user_id),
+        "body": lexical.search_body(row.text),
+    }
+
+
+def _of_turn(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    query = select(messages.c.data).where(messages.c.turn_seq == row.seq).order_by(messages.c.position)
+    said = tuple(codec.from_text(data) for data in connection.scalars(query))
+    turn = Turn(row.session_id, said, id=row.id, user_id=row.user_id, happened_at=row.happened_at)
+    return {"scope": tree.turn_scope(row.user_id), "body": tree.body(turn)}
+
+
+def _mend(
+    connection: Connection,
+    table: Table,
+    key: Column[Any],
+    query: Any,
+    values: Callable[[Row[Any]], dict[str, Any]],
+    *,
+    kind: str | None = None,
+) -> Iterator[Mended]:
+    count = 0
+    for row in _each(connection, query, key):
+        right = values(row)
+        if all(getattr(row, name) == value for name, value in right.items()):
+            continue
+        count += 1
+        row_id = getattr(row, key.name)
+        connection.execute(put(table).where(key == row_id).values(**right))
+        if kind is not None:
+            _note(connection, kind, row_id, row.scope, "drop")
+            _note(connection, kind, row_id, right["scope"], "put" if _active(kind, row) else "drop")
+    if count:
+        yield Mended(
+            "derived", f"what follows from the text of rows of {table.name} was not it, and is made anew", count
+        )
+
+
+def _active(kind: str, row: Row[Any]) -> bool:
+    return bool(row.status == "active") if kind == "learning" else row.valid_to is None
+
+
+def _note(connection: Connection, kind: str, row_id: int, scope: str, op: str) -> None:
+    note_change(connection, kind, row_id, scope=scope, op=op)
+
+
+def _vectors(connection: Connection, vectors: Vectors) -> Iterator[Mended]:
+    """Drop vectors that are of no row, of another text, or no unit vectors; a search makes them again."""
+    right = len(vectors.of_query("learngate"))
+    count = 0
+    for kind, source in SOURCES.items():
+        # As bytes: what is damaged may be no vector at all.
+        raw = cast(embeddings.c.vector, LargeBinary) if connection.dialect.name == "sqlite" else embeddings.c.vector
+        query = select(
+            embeddings.c.row_id,
+            embeddings.c.embedder,
+            embeddings.c.digest,
+            embeddings.c.scope,
+            raw.label("raw"),
+            source.table.c.body,
+            source.table.c.scope.label("right_scope"),
+        ).outerjoin(source.table, (source.key == embeddings.c.row_id) & source.active)
+        for row in _each(
+            connection, query.where(embeddings.c.kind == kind), embeddings.c.row_id, embeddings.c.embedder
+        ):
+            length = right if row.embedder == vectors.name else None
+            fits = row.body is not None and row.digest == fingerprint(row.body) and row.scope == row.right_scope
+            if fits and _is_unit(row.raw, length):
+                continue
+            count += 1
+            its = (embeddings.c.row_id == row.row_id) & (embeddings.c.embedder == row.embedder)
+            connection.execute(delete(embeddings).where(embeddings.c.kind == kind, its))
+    known = embeddings.c.kind.in_(SOURCES)
+    count += connection.execute(delete(embeddings).where(~known)).rowcount
+    if count:
+        yield Mended("vectors", "dropped vectors that were stale or damaged; the next search makes them", count)
+
+
+def _is_unit(raw: Any, length: int | None) -> bool:
+    if isinstance(raw, bytes):
+        if not raw or len(raw) % 4:
+            return False
+        raw = np.frombuffer(raw, dtype=np.float32)
+    vector = np.asarray(raw, dtype=np.float64)
+    if vector.ndim != 1 or (length is not None and len(vector) != length) or not np.isfinite(vector).all():
+        return False
+    size = float(np.linalg.norm(vector))
+    return size == 0 or abs(size - 1) < 0.01
+
+
+def _changes(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Tell every open process of rows whose last change says otherwise than the row."""
+    count = 0
+    for kind, source in SOURCES.items():
+        last = select(changes.c.row_id, func.max(changes.c.seq).label("seq")).where(changes.c.kind == kind)
+        newest = last.group_by(changes.c.row_id).subquery()
+        query = (
+            select(
+                source.key,
+                source.table.c.scope,
+                source.active.label("active"),
+                changes.c.op,
+                changes.c.scope.label("told"),
+            )
+            .outerjoin(newest, newest.c.row_id == source.key)
+            .outerjoin(changes, changes.c.seq == newest.c.seq)
+        )
+        for row in _each(connection, query, source.key):
+            op = "put" if row.active else "drop"
+            if (row.op, row.told) != (op, row.scope):
+                count += 1
+                _note(connection, kind, row.id, row.scope, op)
+    if count:
+        yield Mended("changes", "rows that open processes had not been told of are told of", count)
+
+
+def _plain(table: Table) -> Sequence[Any]:
+    """Return a table's columns as they are stored, for rows that may not be readable as what they should be."""
+    return [type_coerce(column, Text).label(column.name) for column in table.c]
+
+
+def _each(connection: Connection, query: Any, *keys: Column[Any]) -> Iterator[Row[Any]]:
+    """Read a query in the order of a key, a batch at a time, so that what is read may be written to."""
+    ordered = query.order_by(*keys).limit(BATCH)
+    rows = connection.execute(ordered).all()
+    while rows:
+        yield from rows
+        last = [getattr(rows[-1], key.name) for key in keys]
+        after = tuple_(*keys) > tuple_(*last) if len(keys) > 1 else keys[0] > last[0]
+        rows = connection.execute(ordered.where(after)).all()
