@@ -171,45 +171,39 @@ def _missing(db: str | None) -> str | None:
 
 
 def _file(memory: Memory) -> Finding:
-    with memory.database.read() as connection:
-        pages, size = (
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in ("page_count", "page_size")
-        )
-    return Finding(
-        "database", "ok", f"{memory.database.name} · {pages * size / 1e6:.1f} MB · schema {memory.schema}"
-    )
+    from learngate.stores.upkeep import server, size
+
+    said = f"{memory.database.name} · {size(memory.database) / 1e6:.1f} MB · schema {memory.schema}"
+    return Finding("database", "ok", f"{said} · {server(memory.database)}")
 
 
 def _integrity(memory: Memory) -> Finding:
-    with memory.database.read() as connection:
-        said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(5)")]
-    if said == ["ok"]:
+    from learngate.stores.upkeep import integrity
+
+    if memory.database.dialect != "sqlite":
+        return Finding(
+            "integrity", "ok", "not looked at: PostgreSQL checks its own pages (data_checksums, pg_amcheck)"
+        )
+    said = integrity(memory.database, limit=5, quick=True)
+    if not said:
         return Finding("integrity", "ok", "SQLite's quick check found nothing")
-    return Finding(
-        "integrity",
-        "broken",
-        "; ".join(said),
-        "restore a backup, or save what is left: `learngate doctor --repair`",
-    )
+    todo = "restore a backup, or save what is left: `learngate doctor --repair`"
+    return Finding("integrity", "broken", "; ".join(said), todo)
 
 
 def _full_text(memory: Memory) -> Finding:
-    from learngate.stores import StoreUnavailable, StoreUnusable
+    from learngate.stores import StoreUnavailable
+    from learngate.stores.upkeep import unsound_terms
 
-    tables = ("learnings", "user_memories", "turns")
+    if memory.database.dialect != "sqlite":
+        return Finding("search", "ok", "PostgreSQL keeps the words with the rows; vectors are searched by pgvector")
     try:
-        with memory.database.write() as connection:
-            for name in tables:
-                connection.exec_driver_sql(f"INSERT INTO {name}_fts({name}_fts) VALUES ('integrity-check')")
+        unsound = unsound_terms(memory.database)
     except StoreUnavailable as error:
         return Finding("search", "look", f"not looked at: {error}")
-    except StoreUnusable as error:
-        return Finding(
-            "search",
-            "broken",
-            f"the full-text index is damaged: {error}",
-            "build it anew: `learngate doctor --repair`",
-        )
+    if unsound:
+        said = f"the full-text index of {', '.join(unsound)} is damaged"
+        return Finding("search", "broken", said, "build it anew: `learngate doctor --repair`")
     return Finding("search", "ok", "full-text indexes are sound; FAISS is built in memory at the first search")
 
 

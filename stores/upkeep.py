@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from learngate.stores.database import Database
 from learngate.stores.errors import StoreError, StoreUnusable
@@ -45,16 +45,35 @@ def scrub(database: Database) -> str | None:
     return f"free pages and the write-ahead log of {database.name} ({reason}): erase once more"
 
 
-def integrity(database: Database, *, limit: int = 20) -> list[str]:
+def size(database: Database) -> int:
+    """Return how many bytes a database takes."""
+    with database.read() as connection:
+        if database.dialect != "sqlite":
+            return int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
+        pages, page = (connection.scalar(text(f"PRAGMA {name}")) or 0 for name in ("page_count", "page_size"))
+        return int(pages * page)
+
+
+def server(database: Database) -> str:
+    """Return which database it is, with its version."""
+    with database.read() as connection:
+        if database.dialect != "sqlite":
+            return f"PostgreSQL {connection.scalar(text('SHOW server_version'))}"
+        return f"SQLite {connection.scalar(text('SELECT sqlite_version()'))}"
+
+
+def integrity(database: Database, *, limit: int = 20, quick: bool = False) -> list[str]:
     """Return what the database itself finds wrong with its pages and its indexes; nothing where it is sound.
 
-    PostgreSQL has no such check without an extension: there the list is empty.
+    `quick` does not compare indexes with their tables. PostgreSQL has no such check without an extension: there
+    the list is empty.
     """
     if database.dialect != "sqlite":
         return []
     try:
         with database.read() as connection:
-            said = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")]
+            check = "quick_check" if quick else "integrity_check"
+            said = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA {check}({limit})")]
     except StoreUnusable as error:
         said = [str(error)]
     return [] if said == ["ok"] else said

@@ -7,6 +7,7 @@ import pytest
 
 from learngate.stores import open_memory
 from learngate.stores.sessions import MAX_ATTEMPTS
+from tests.databases import database, needs_postgres
 
 
 @pytest.fixture
@@ -124,3 +125,16 @@ def test_its_lines_are_aligned_in_a_pipe(told, known):
     lines = told("doctor", "--model", "offline").splitlines()
     assert all(line[:8].strip() in {"ok", "look", "broken", ""} for line in lines[:-2])
     assert lines[-1] == "0 broken · 3 to look at"
+
+
+@needs_postgres
+def test_a_postgres_database_is_looked_at_and_mended(findings, tmp_path):
+    with database("postgres", tmp_path) as url:
+        with open_memory(url) as memory:
+            memory.users.remember("ana", "The user likes short answers.")
+            with memory.database.write() as connection:
+                connection.exec_driver_sql("UPDATE user_memories SET body = 'x'")
+        found = findings("--repair", "--db", url)
+        assert "PostgreSQL 1" in found["database"]["says"]
+        assert "rows of user_memories" in found["repair"]["says"]
+        assert {found[name]["state"] for name in ("database", "repair", "integrity", "search", "rows")} == {"ok"}
