@@ -108,7 +108,8 @@ class Page:
 
     def __init__(self, connection: Connection, key: Key | None, head: Head | None) -> None:
         self.connection = connection
-        self._key, self._head = key, head
+        self._key = key
+        self.head = head
         self.tip: Tip | None = None
 
     def sign(self, kind: Kind, row: Mapping[str, Any]) -> None:
@@ -169,8 +170,8 @@ class Page:
                     f"the ledger's end was not signed with the key from {self._key.source}, and nothing was stored:"
                     " it is another key, or the database was changed: see `learngate doctor --verify`"
                 )
-        if self._head is not None:
-            self._compare(self._head, end)
+        if self.head is not None:
+            self._compare(self.head, end)
         return end
 
     def _compare(self, head: Head, end: Tip) -> None:
@@ -179,6 +180,7 @@ class Page:
         known = head.read()
         if known is None:
             _log.error(head.lost())
+            self.head = None
         elif not on_chain(self.connection, known):
             raise StoreUnusable(f"{behind(head, known, end)}; nothing was stored: see `learngate doctor --verify`")
 
@@ -207,20 +209,8 @@ class Ledger:
         with self.database.write() as connection:
             page = Page(connection, self.key, self.head)
             yield page
-        if page.tip is not None:
-            self.publish(page.tip)
-
-    def publish(self, tip: Tip) -> None:
-        """Write the ledger's new end to the head file.
-
-        It is committed by now: where the file cannot be written, it lags, and `learngate doctor` says so.
-        """
-        if self.head is None or self.head.read() is None:
-            return
-        try:
-            self.head.advance(tip)
-        except OSError as error:
-            _log.error("the decision is stored, but its head file %s was not written: %s", self.head.path, error)
+        if page.tip is not None and page.head is not None:
+            _publish(page.head, page.tip)
 
     def links(self) -> int:
         """Return how many links the ledger has."""
@@ -274,6 +264,17 @@ UNSIGNED = "it is from before there was a key, or somebody inserted it"
 LOOK = "see `learngate doctor`"
 
 
+def _publish(head: Head, tip: Tip) -> None:
+    """Write the ledger's new end to the head file.
+
+    It is committed by now: where the file cannot be written, it lags, and `learngate doctor` says so.
+    """
+    try:
+        head.advance(tip)
+    except OSError as error:
+        _log.error("the decision is stored, but its head file %s was not written: %s", head.path, error)
+
+
 def _fault(key: Key, row: Row[Any]) -> str | None:
     if row.newest is None:
         return f"it is not signed: {UNSIGNED}"
@@ -289,23 +290,23 @@ def _fault(key: Key, row: Row[Any]) -> str | None:
 
 def signed(query: Select[Any]) -> Select[Any]:
     """Add to a query over `learnings` what `Ledger.fault` needs to see."""
-    current = and_(revisions.c.learning_id == learnings.c.id, revisions.c.revision == learnings.c.revision)
-    link = and_(
-        ledger.c.kind == "revision", ledger.c.row_id == learnings.c.id, ledger.c.revision == learnings.c.revision
-    )
-    other = ledger.alias()
-    newest = select(func.max(other.c.revision)).where(other.c.kind == "revision", other.c.row_id == learnings.c.id)
-    return (
-        query.add_columns(
-            type_coerce(learnings.c.updated_at, String).label("stamp"),
-            revisions.c.decision_id,
-            revisions.c.change,
-            ledger.c.commitment,
-            newest.scalar_subquery().label("newest"),
-        )
-        .outerjoin_from(learnings, revisions, current)
-        .outerjoin(ledger, link)
-    )
+    return query.add_columns(*_SIGNATURE).outerjoin_from(learnings, revisions, _CURRENT).outerjoin(ledger, _LINK)
+
+
+# Every recall needs them: they are made once.
+_CURRENT = and_(revisions.c.learning_id == learnings.c.id, revisions.c.revision == learnings.c.revision)
+_LINK = and_(
+    ledger.c.kind == "revision", ledger.c.row_id == learnings.c.id, ledger.c.revision == learnings.c.revision
+)
+_links = ledger.alias()
+_NEWEST = select(func.max(_links.c.revision)).where(_links.c.kind == "revision", _links.c.row_id == learnings.c.id)
+_SIGNATURE = (
+    type_coerce(learnings.c.updated_at, String).label("stamp"),
+    revisions.c.decision_id,
+    revisions.c.change,
+    ledger.c.commitment,
+    _NEWEST.scalar_subquery().label("newest"),
+)
 
 
 def rows_of(kind: Kind) -> Select[Any]:

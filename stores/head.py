@@ -10,7 +10,7 @@ from pathlib import Path
 from learngate.stores.errors import ConfigurationError
 
 _LINE = re.compile(rb"^(\d{1,18}) ([0-9a-f]{64})$", re.MULTILINE)
-_TAIL = 16_384
+_TAIL = 4_096
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from learngate.app.verify import signatures
 from learngate.stores import ProposalDraft, open_memory
 from tests.app.support import RULE
 
@@ -176,3 +177,20 @@ def test_many_faults_are_counted(signed, path, audit, change):
     assert len(audit()[1]) == 51
     assert audit()[1][-1]["says"] == "11 more are not as they were signed"
     assert len(audit("--verify")[1]) == 62
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_database_with_no_place_for_a_head_says_what_is_not_noticed(verify):
+    with open_memory("sqlite://", audit_key="8c1f" + "0123456789abcdef" * 3) as memory:
+        memory.learnings.add(ProposalDraft("T", "A rule."), namespace="default", actor="ana")
+        (found,) = signatures(memory, "", verify=verify, news=lambda _: None)
+    assert found.state == "look"
+    assert "an older copy of the database would not be noticed" in found.says
+    assert "LEARNGATE_AUDIT_HEAD" in found.todo
+
+
+def test_how_far_the_walk_is_can_be_followed(signed, path):
+    news = []
+    with open_memory(f"sqlite:///{path}") as memory:
+        list(signatures(memory, "", verify=True, news=news.append))
+    assert news == ["verified 6 of 6 links …"]
