@@ -27,6 +27,7 @@ from learngate.stores import (
     sqlite,
 )
 from learngate.stores.records import Recalled
+from tests.databases import database, needs_postgres
 from tests.stores.support import Hashed, check_index, draft
 
 APPROVED = ("Zanzibar", "quokkas")
@@ -83,9 +84,9 @@ def fill(memory: Memory, user: str, session: str, *, other: bool = False) -> Non
     first = memory.sessions.append(
         Turn(session, messages, id="t1", user_id=user, usage={"of": said("usagemark")}, reflection="pending")
     )
-    memory.sessions.mark_reflection(session, "t1", "failed", error=said("reflectionmark"))
     again = (Recalled("memory", kept.id, 2, 0.5, True),)
     memory.sessions.append(Turn(session, messages[:1], id="t2", user_id=user, recalled=again))
+    memory.sessions.mark_reflection(session, "t2", "failed", error=said("reflectionmark"))
     source = (session, first.id)
     users.apply(user, [MemoryOperation("add", said("newerfactmark too"))], source=source)
     quote = (Excerpt(said("quotemark was said"), user, user, session, "t1"),)
@@ -106,7 +107,12 @@ def fill(memory: Memory, user: str, session: str, *, other: bool = False) -> Non
     config = {"configurable": {"thread_id": session, "checkpoint_ns": ""}}
     values = {"messages": [said("checkpointmark")]}
     saver = memory.checkpointer()
-    made = saver.put(config, {"v": 4, "id": "1", "channel_values": values, "channel_versions": {}}, {}, {})
+    made = saver.put(
+        config,
+        {"v": 4, "id": "1", "channel_values": values, "channel_versions": {"messages": 1}},
+        {},
+        {"messages": 1},
+    )
     saver.put_writes(made, [("x", said("writemark"))], "task")
     memory.sessions.search(said("askedmarks"), user_id=user)
 
@@ -221,6 +227,7 @@ def test_the_receipt_counts_what_went_and_names_what_it_cannot_reach(memory):
         "rejected proposals' words": 1,
         "approved proposals' links": 2,
         "names as proposer or reviewer": 2,
+        "quarantined rows": 0,
         "checkpoint threads": 1,
     }
     assert list(receipt.learnings) == kept
@@ -372,3 +379,31 @@ def test_a_reader_in_the_way_is_named_and_erasing_once_more_finishes(file, monke
         reader.close()
         assert memory.erase(USER).scrubbed
         assert left_in(file.parent) == {}
+
+
+@needs_postgres
+def test_on_postgres_no_row_of_any_table_holds_it_and_the_receipt_says_what_the_server_keeps(tmp_path):
+    with database("postgres", tmp_path) as url, open_memory(url, embedder=Hashed()) as memory:
+        fill(memory, "ben", "his-session", other=True)
+        before = table_rows(memory)
+        fill(memory, USER, SESSION)
+        said = "\n".join(row for held in table_rows(memory).values() for row in held).lower()
+        assert [mark for mark in MARKS if mark not in said] == []
+        receipt = memory.erase(USER)
+        assert receipt.scrubbed
+        after = table_rows(memory)
+        said = "\n".join(row for held in after.values() for row in held).lower()
+        assert [mark for mark in MARKS if mark in said] == []
+        for name in before.keys() - {"changes", "embeddings"}:
+            assert before[name] - after[name] == Counter(), name
+        for word in ("write-ahead log", "replicas", "VACUUM FULL"):
+            assert word in receipt.unreached[0]
+        with pytest.raises(NotAllowed, match="was erased"):
+            memory.sessions.claim(SESSION, USER)
+
+
+def table_rows(memory: Memory) -> dict[str, Counter]:
+    """Return every row of every table that the server has, as text."""
+    with memory.database.read() as connection:
+        names = connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).all()
+        return {name: Counter(map(repr, connection.execute(text(f"SELECT * FROM {name}")).all())) for name in names}
