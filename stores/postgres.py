@@ -117,7 +117,9 @@ def _lost(reason: str) -> tuple[type[LearngateError], str]:
     """Sort what libpq says without a code: it could not connect, or the connection went away."""
     if re.search(r"does not exist|authentication failed|no pg_hba|no password", reason):
         return StoreUnusable, "cannot be opened: create it, or mend the name and the password in its URL"
-    if re.search(r"connection failed|could not connect|timeout expired|refused|translate host", reason):
+    if re.search(
+        r"get a connection|connection failed|could not connect|timeout expired|refused|translate host", reason
+    ):
         return StoreUnavailable, "cannot be reached; nothing was stored: start the server, or mend its URL"
     return StoreUnavailable, (
         "dropped the connection; what was being written may or may not be stored: try again, a turn, a memory or"

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from learngate.stores.database import Database
 from learngate.stores.errors import StoreUnavailable
+from learngate.stores.postgres import IDLE_CHECK_SECONDS
 from learngate.stores.savers import Threaded
 
 SETUP = 0x1EA26A7F
@@ -35,7 +37,8 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
             min_size=1,
             max_size=4,
             open=False,
-            check=ConnectionPool.check_connection,
+            check=_check_idle,
+            reset=_note_use,
             name="learngate-checkpoints",
         )
         super().__init__(pool)
@@ -70,13 +73,8 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
 
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
-        try:
-            with self._db.translated(), super()._cursor(pipeline=pipeline) as cursor:
-                yield cursor
-        except PoolTimeout as error:
-            raise StoreUnavailable(
-                f"the database {self._db.name} gave no connection for a checkpoint in time: try again ({error})"
-            ) from error
+        with self._db.translated(), super()._cursor(pipeline=pipeline) as cursor:
+            yield cursor
 
     def list(
         self,
@@ -92,6 +90,19 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
     def close(self) -> None:
         """Close the pool."""
         self._pool.close()
+
+
+_used: WeakKeyDictionary[Connection[Any], float] = WeakKeyDictionary()
+
+
+def _note_use(connection: Connection[Any]) -> None:
+    _used[connection] = monotonic()
+
+
+def _check_idle(connection: Connection[Any]) -> None:
+    """Ask a connection that was idle whether it still is one."""
+    if monotonic() - _used.get(connection, 0.0) > IDLE_CHECK_SECONDS:
+        ConnectionPool.check_connection(connection)
 
 
 def _locked(connection: Any, key: int) -> bool:

@@ -155,11 +155,9 @@ class Sessions:
         with self._db.read() as connection:
             chain = tree.chain(connection, session_id, head, keep)
             seqs = [row.seq for row in chain]
-            owned = connection.scalars(
-                select(messages.c.id)
-                .where(messages.c.turn_seq.in_(seqs))
-                .order_by(messages.c.turn_seq, messages.c.position)
-            ).all()
+            written = select(messages.c.id).where(messages.c.turn_seq.in_(seqs))
+            ordered = written.order_by(messages.c.turn_seq, messages.c.position)
+            owned = connection.scalars(ordered).all() if seqs else []
             top = chain[0].id if chain else ROOT
             seq = tree.seq_of(connection, session_id, message_id)
             known: Literal["new", "behind", "elsewhere"] = "new"

@@ -168,12 +168,13 @@ def is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
 def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
     """Return the turns that a query over `turns` selects, whole, by their sequence number."""
     rows = connection.execute(query).all()
+    if not rows:
+        return {}
     seqs = [row.seq for row in rows]
-    parents = dict(
-        connection.execute(
-            select(_turns.seq, _turns.id).where(_turns.seq.in_([r.parent_seq for r in rows if r.parent_seq]))
-        ).all()
-    )
+    before = {row.parent_seq for row in rows if row.parent_seq}
+    parents = {row.seq: row.id for row in rows}
+    if not before <= parents.keys():
+        parents |= dict(connection.execute(select(_turns.seq, _turns.id).where(_turns.seq.in_(before))).all())
     said: dict[int, list[Any]] = {seq: [] for seq in seqs}
     for row in connection.execute(
         select(messages.c.turn_seq, messages.c.data)
