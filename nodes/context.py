@@ -12,6 +12,9 @@ from learngate.stores.errors import InvalidInput
 from learngate.stores.records import DEFAULT_NAMESPACE
 from learngate.stores.text import check_name, check_namespace
 
+GOES_ON = "__learngate_goes_on"
+"""The door's mark on a run that goes on after a stop, without an answer of its own."""
+
 
 @dataclass(frozen=True)
 class Context:

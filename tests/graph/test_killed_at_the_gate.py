@@ -33,6 +33,13 @@ def die_while_it_waits(url: str, durability: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_when_it_is_answered(url: str, durability: str) -> None:
+    """Be killed when the answer is stored, and not yet whose it is."""
+    with opened(url) as memory:
+        config = {**S, "callbacks": [Fault("review_learning", "after", kill=True)]}
+        ask(memory, durability).invoke(Command(resume="approve"), config, context=KIM, durability=durability)
+
+
 def die_while_it_is_decided(url: str, durability: str) -> None:
     """Be killed when the decision is written and not yet committed."""
 
@@ -62,7 +69,9 @@ def go_on(memory: Memory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("dies", [die_while_it_waits, die_while_it_is_decided, die_after_it_was_decided])
+@pytest.mark.parametrize(
+    "dies", [die_while_it_waits, die_when_it_is_answered, die_while_it_is_decided, die_after_it_was_decided]
+)
 def test_approved_once_and_stored_once(url: str, dies: Callable[..., None], durability: str) -> None:
     child = processes.Process(target=dies, args=(url, durability))
     child.start()

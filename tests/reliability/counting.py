@@ -13,6 +13,7 @@ from uuid import uuid4
 from sqlalchemy import make_url
 
 from tests.databases import server
+from tests.graph.support import opened
 
 # Forked from a server that has imported everything, so that a child costs a moment and not seconds.
 processes = multiprocessing.get_context("forkserver")
@@ -72,6 +73,9 @@ class Databases(Protocol):
     def new(self) -> str:
         """Return the URL of one that is empty."""
 
+    def ready(self) -> str:
+        """Return the URL of one that has its tables."""
+
     def copy(self, url: str) -> str:
         """Return the URL of a copy of one that nobody has open."""
 
@@ -92,6 +96,9 @@ class Files:
         self._made += 1
         return f"sqlite:///{self._folder / f'{self._made}.db'}"
 
+    def ready(self) -> str:
+        return self.new()
+
     def copy(self, url: str) -> str:
         made = self.new()
         path_of(made).write_bytes(path_of(url).read_bytes())
@@ -109,9 +116,17 @@ class Servers:
 
     def __init__(self) -> None:
         self._made: set[str] = set()
+        self._ready: str | None = None
 
     def new(self) -> str:
         return self._create(f"TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE {QUOTED} ENCODING 'UTF8'")
+
+    def ready(self) -> str:
+        if self._ready is None:
+            self._ready = self.new()
+            with opened(self._ready) as memory:
+                memory.checkpointer()
+        return self.copy(self._ready)
 
     def copy(self, url: str) -> str:
         return self._create(f"TEMPLATE {name_of(url)}")

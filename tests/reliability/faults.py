@@ -100,7 +100,7 @@ def disk_full(databases: Databases, rounds: int) -> Iterator[Count]:
         tally = Tally()
         with small_disk("1600k") as folder:
             if number % 2 or folder is None:
-                url = databases.new()
+                url = databases.ready()
                 opened(url).close()
                 told = child(fill, url, 900_000 + 4096 * number)
                 after_the_fault(url, told, tally, "a limit on the file")
@@ -168,7 +168,7 @@ def read_only_server(databases: Databases, rounds: int) -> Iterator[Count]:
     """The server is read-only."""
     assert isinstance(databases, Servers)
     for _ in range(rounds):
-        tally, url = Tally(), databases.new()
+        tally, url = Tally(), databases.ready()
         with opened(url) as memory:
             memory.checkpointer()
         databases.run(f"ALTER DATABASE {name_of(url)} SET default_transaction_read_only = on")
@@ -195,7 +195,7 @@ def hold(url: str, out: Any, go: Any) -> None:
 def lock_held(databases: Databases, rounds: int) -> Iterator[Count]:
     """Another process holds the lock for 30 s."""
     for _ in range(rounds):
-        tally, url = Tally(), databases.new()
+        tally, url = Tally(), databases.ready()
         opened(url).close()
         here, ready = processes.Pipe(duplex=False)
         waits, go = processes.Pipe(duplex=False)
@@ -236,7 +236,7 @@ class Dropped:
 def connection_dropped(databases: Databases, rounds: int) -> Iterator[Count]:
     """The server drops the connection in the middle of a transaction."""
     assert isinstance(databases, Servers)
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory:
         memory.checkpointer()
         for number in range(rounds):
@@ -280,7 +280,7 @@ def clock_back(hours: float) -> Iterator[None]:
 @made(SCENARIOS, long=20, sample=2)
 def clock_jumps(databases: Databases, rounds: int) -> Iterator[Count]:
     """The clock jumps back between two calls."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory:
         for number in range(rounds):
             tally, session, user = Tally(), f"s{number}", f"user-{number}"
@@ -315,7 +315,7 @@ def model_hangs(databases: Databases, rounds: int) -> Iterator[Count]:
     """The model does not answer: the turn is not recorded, and the session goes on."""
     from langchain_google_genai import ChatGoogleGenerativeAI
 
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, GeminiDouble() as gemini:
         chat = ChatGoogleGenerativeAI(
             model="gemini-3-flash-preview", base_url=gemini.url, google_api_key="test", max_retries=1, timeout=0.3

@@ -138,7 +138,7 @@ def judged(memory: Memory, graph: Any, model: Echo, streams: dict[str, str], tal
 @made(SCENARIOS, long=50, sample=1)
 def threads(databases: Databases, rounds: int) -> Iterator[Count]:
     """4 users in threads of one process."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, ThreadPoolExecutor(4) as pool:
         for number in range(rounds):
             tally, model = Tally(), Echo()
@@ -158,7 +158,7 @@ def threads(databases: Databases, rounds: int) -> Iterator[Count]:
 @made(SCENARIOS, long=50, sample=1)
 def tasks(databases: Databases, rounds: int) -> Iterator[Count]:
     """4 users in async tasks of one process."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory:
         for number in range(rounds):
             tally, model = Tally(), Echo()
@@ -182,7 +182,7 @@ def serve(number: int, url: str, turn: int) -> tuple[str, str, list[list[BaseMes
 @made(SCENARIOS, long=50, sample=1)
 def apart(databases: Databases, rounds: int) -> Iterator[Count]:
     """2 users in 2 processes."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(2) as crew:
         crew.all(arrive, url)
         for number in range(rounds):

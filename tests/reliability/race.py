@@ -54,7 +54,7 @@ def decide(number: int, url: str, proposal_id: int, turn: int) -> tuple[str, str
 @made(SCENARIOS, long=50, sample=3)
 def reviewers(databases: Databases, rounds: int) -> Iterator[Count]:
     """8 reviewers decide one proposal at once: approve, edit, reject."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(8) as crew:
         crew.all(arrive, url)
         for turn in range(rounds):
@@ -97,7 +97,7 @@ def resume(number: int, url: str, session: str) -> tuple[str, int | None]:
 @made(SCENARIOS, long=50, sample=2)
 def resumes(databases: Databases, rounds: int) -> Iterator[Count]:
     """4 processes answer one paused run at once: approve, reject."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(4) as crew:
         crew.all(arrive, url)
         for turn in range(rounds):
@@ -124,7 +124,7 @@ def propose(number: int, url: str, insight: str) -> int:
 @made(SCENARIOS, long=50, sample=2)
 def same_learning(databases: Databases, rounds: int) -> Iterator[Count]:
     """4 processes propose the same learning at once."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(4) as crew:
         crew.all(arrive, url)
         for turn in range(rounds):
@@ -144,7 +144,7 @@ def edit(number: int, url: str, learning_id: int, turn: int) -> int:
 @made(SCENARIOS, long=50, sample=2)
 def edits(databases: Databases, rounds: int) -> Iterator[Count]:
     """4 processes edit one learning at once: each edit is a revision."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(4) as crew:
         crew.all(arrive, url)
         one = memory.learnings.add(ProposalDraft("T", "insight"), namespace="n", actor="kim")
@@ -181,7 +181,7 @@ def append(number: int, url: str, session: str) -> list[str]:
 @made(SCENARIOS, long=50, sample=2)
 def one_session(databases: Databases, rounds: int) -> Iterator[Count]:
     """4 processes append to one session at once, each 5 turns of its own and one that all bring."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(4) as crew:
         crew.all(arrive, url)
         for number in range(rounds):
@@ -211,7 +211,7 @@ def claim(number: int, url: str, session: str) -> str:
 @made(SCENARIOS, long=50, sample=2)
 def one_name(databases: Databases, rounds: int) -> Iterator[Count]:
     """4 users open a session of the same name at once: one has it, the others are refused."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(4) as crew:
         crew.all(arrive, url)
         for number in range(rounds):
@@ -253,7 +253,7 @@ def answering(words: str, *, together: bool) -> ScriptedChat:
 @made(SCENARIOS, long=50, sample=3)
 def delivered_twice(databases: Databases, rounds: int) -> Iterator[Count]:
     """One message is delivered to 2 processes at once: one turn, one answer, one effect."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(2) as crew:
         crew.all(arrive, url)
         for number in range(rounds):
@@ -301,7 +301,7 @@ def remember(number: int, url: str, user: str, writes: int) -> dict[str, int]:
 @made(SCENARIOS, long=50, sample=1)
 def one_user(databases: Databases, rounds: int) -> Iterator[Count]:
     """2 processes write 200 memories of one user each at once."""
-    url = databases.new()
+    url = databases.ready()
     with opened(url) as memory, Crew(2) as crew:
         crew.all(arrive, url)
         for number in range(rounds):
