@@ -90,7 +90,14 @@ def test_each_command_runs(line, tmp_path):
     environment = os.environ | {"LEARNGATE_DB": f"sqlite:///{tmp_path}/readme.db", "LEARNGATE_MODEL": "offline"}
     command = [str(Path(sys.executable).parent / "learngate"), *shlex.split(line)[1:]]
     done = subprocess.run(
-        command, env=environment, input="hello\n", text=True, capture_output=True, timeout=100, check=False
+        command,
+        cwd=tmp_path,
+        env=environment,
+        input="hello\n",
+        text=True,
+        capture_output=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
