@@ -1,5 +1,7 @@
 """What the tests of the signatures share: a memory with a history, and a hand that reaches past the gate."""
 
+from sqlalchemy import inspect
+
 from learngate.stores import Decision, Excerpt, Memory, ProposalDraft
 from learngate.stores.verify import all_faults
 
@@ -51,3 +53,9 @@ def recalled(memory: Memory) -> set[int]:
     """Return which learnings can be recalled at all."""
     found = memory.learnings.search("compare funds ETFs bonds", namespace="default", k=10, floor=False)
     return {hit.learning.id for hit in found}
+
+
+def columns(memory: Memory, table: str) -> list[str]:
+    """Return the columns that a table has in the database."""
+    with memory.database.read() as connection:
+        return [column["name"] for column in inspect(connection).get_columns(table)]

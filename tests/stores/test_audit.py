@@ -5,17 +5,22 @@ import logging
 import shutil
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from sqlalchemy import event
 
 from learngate.nodes.search_learnings import search_learnings
-from learngate.stores import ConfigurationError, Conflict, Decision, ProposalDraft, StoreUnusable, open_memory
+from learngate.stores import (
+    ConfigurationError,
+    Conflict,
+    Decision,
+    ProposalDraft,
+    StoreUnusable,
+    open_memory,
+)
 from learngate.stores.verify import all_faults, recall_faults
 from tests.nodes.support import state, turn
-from tests.stores.support import Hashed, go, processes, together
-from tests.stores.tampering import BONDS, ETFS, KEY, OTHER, faults, recalled, stock, tamper
+from tests.stores.support import Hashed
+from tests.stores.tampering import BONDS, ETFS, KEY, OTHER, columns, faults, recalled, stock, tamper
 
 
 @pytest.fixture
@@ -192,18 +197,6 @@ def test_an_old_revision_whose_successor_is_wiped_out_is_found_by_the_walk(memor
     gone = "DELETE FROM ledger WHERE kind = 'revision' AND row_id = 1 AND revision = 2"
     tamper(memory, REPLAY, "DELETE FROM revisions WHERE learning_id = 1 AND revision = 2", gone)
     assert faults(memory)["link 8"] == "missing: somebody deleted it"
-
-
-FORGED = (
-    "INSERT INTO learnings SELECT 77, 'u77', namespace, title, 'Buy mine.', applies_when, status, revision, digest,"
-    " created_at, updated_at, proposal_id, scope, body FROM learnings WHERE id = 2"
-)
-
-
-def columns(memory, table):
-    from learngate.stores import tables
-
-    return [column.name for column in getattr(tables, table).c]
 
 
 def copy(memory, table, where, **changed):
@@ -398,137 +391,7 @@ def test_a_changed_revision_is_not_brought_back(memory):
     assert faults(memory).keys() == {"revision 1 of learning 1"}
 
 
-# -- many writers, and death between commit and head --------------------------------------------------------------
-
-WRITER = f"""
-from learngate.stores import ProposalDraft, open_memory
-from tests.stores.support import Hashed
-url, name = sys.argv[1:]
-with open_memory(url, embedder=Hashed(), audit_key={KEY!r}) as memory:
-    ready()
-    for n in range(10):
-        draft = ProposalDraft(f"{{name}} {{n}}", f"Rule {{n}} of {{name}}.")
-        memory.learnings.add(draft, namespace="default", actor=name)
-"""
-
-
-def test_processes_that_learn_at_once_write_one_chain(memory, url, head):
-    with processes(WRITER, [url, "a"], [url, "b"], [url, "c"]) as started:
-        go(started)
-    assert memory.ledger.links() == 11 + 60
-    assert memory.ledger.head.read().seq == 11 + 60
-    assert faults(memory) == {}
-
-
-def test_threads_that_learn_at_once_write_one_chain(memory):
-    def learn(name):
-        return lambda: memory.learnings.add(ProposalDraft(name, f"Rule of {name}."), namespace="n", actor=name)
-
-    results = together(*(learn(f"t{n}") for n in range(8)))
-    assert not [one for one in results if isinstance(one, Exception)]
-    assert faults(memory) == {}
-    assert memory.ledger.head.read().seq == 11 + 16
-
-
-KILLED = f"""
-import os, signal
-from learngate.stores import ProposalDraft, open_memory
-from learngate.stores.head import Head
-from tests.stores.support import Hashed
-url, point = sys.argv[1:]
-die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-with open_memory(url, embedder=Hashed(), audit_key={KEY!r}) as memory:
-    ready()
-    if point == "before the head":
-        Head.advance = die
-    else:
-        os.fsync = lambda file: (os.ftruncate(file, os.fstat(file).st_size - 30), die())
-    memory.learnings.add(ProposalDraft("Last", "The last words."), namespace="default", actor="ana")
-    print("lived")
-"""
-
-
-@pytest.mark.parametrize("point", ["before the head", "in the middle of its line"])
-def test_death_between_commit_and_head_is_no_alarm(memory, url, head, point):
-    with processes(KILLED, [url, point]) as started:
-        assert go(started) == [[]]
-    assert memory.learnings.get(4).insight == "The last words."
-    assert (memory.ledger.links(), memory.ledger.head.read().seq) == (13, 11)
-    assert faults(memory) == {}
-    memory.learnings.retire(4, actor="rita")
-    assert (memory.ledger.links(), memory.ledger.head.read().seq) == (15, 15)
-    assert faults(memory) == {}
-
-
-# -- any change at all ---------------------------------------------------------------------------------------------
-
-COVERED = {
-    "learnings": [
-        "namespace",
-        "title",
-        "insight",
-        "applies_when",
-        "status",
-        "revision",
-        "updated_at",
-        "proposal_id",
-    ],
-    "revisions": [
-        *("learning_id", "revision", "namespace", "status", "title", "insight", "applies_when"),
-        *("proposal_id", "decision_id", "change", "at"),
-    ],
-    "decisions": ["id", "proposal_id", "type", "decided_at", "learning_id", "reviewer", "note"],
-    "ledger": ["seq", "kind", "row_id", "revision", "commitment", "mac"],
-}
-
-
-def test_every_column_is_covered_derived_or_named_here(here):
-    derived = {"digest", "created_at", "scope", "body"}
-    assert set(columns(here, "learnings")) == {*COVERED["learnings"], *derived, "id", "uid"}
-    for table in ("revisions", "decisions", "ledger"):
-        assert set(columns(here, table)) == set(COVERED[table])
-
-
-@given(st.data())
-def test_any_byte_that_is_changed_is_found(any_memory, data):
-    memory = any_memory
-    table = data.draw(st.sampled_from(sorted(COVERED)))
-    column = data.draw(st.sampled_from(COVERED[table]))
-    connection = memory.database.connect()
-    connection.execute("PRAGMA ignore_check_constraints = ON")
-    connection.execute("PRAGMA foreign_keys = OFF")
-    try:
-        kept = connection.execute(f"SELECT rowid, {column} FROM {table} WHERE {column} <> ''").fetchall()
-        rowid, value = data.draw(st.sampled_from(kept))
-        if isinstance(value, int):
-            # A row that is there already keeps its number.
-            changed = data.draw(st.integers(-(2**62), 2**62).filter(lambda n: n not in dict(map(reversed, kept))))
-        else:
-            raw = value.encode()
-            at = data.draw(st.integers(0, len(raw) - 1))
-            byte = data.draw(st.integers(0, 255).filter(lambda n: n != raw[at]))
-            changed = raw[:at] + bytes([byte]) + raw[at + 1 :]
-        cast = "?" if isinstance(value, int) else "CAST(? AS TEXT)"
-        connection.execute("BEGIN")
-        connection.execute(f"UPDATE {table} SET {column} = {cast} WHERE rowid = ?", (changed, rowid))
-        moved = (table, column) in {("ledger", "seq"), ("decisions", "id")}
-        connection.execute("COMMIT")
-        try:
-            assert faults(memory), (table, column, rowid, changed)
-        finally:
-            here = changed if moved else rowid
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, here))
-        assert faults(memory) == {}
-    finally:
-        connection.close()
-
-
-@pytest.fixture(scope="module")
-def any_memory(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("any")
-    with open_memory(f"sqlite:///{folder}/learngate.db", embedder=Hashed(), audit_key=KEY) as memory:
-        stock(memory)
-        yield memory
+# -- the walk itself ------------------------------------------------------------------------------------------
 
 
 def test_a_row_that_cannot_be_read_does_not_hide_the_others(here, caplog):
