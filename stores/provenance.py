@@ -91,11 +91,16 @@ UNLINKED = {"rationale": "", "taint": None, "user_id": None, "session_id": None,
 def _blank(connection: Connection, proposal_id: int) -> None:
     words = {"title": "", "insight": "", "applies_when": ""}
     connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**words, **UNLINKED))
-    # A note on what was not learned may quote it.
-    connection.execute(update(decisions).where(decisions.c.proposal_id == proposal_id).values(note=None))
+    _drop_notes(connection, proposal_id)
 
 
 def _reword(connection: Connection, proposal_id: int) -> None:
     saved = select(revisions.c.title, revisions.c.insight, revisions.c.applies_when)
     words = connection.execute(saved.where(revisions.c.proposal_id == proposal_id)).one()._asdict()
     connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**words, **UNLINKED))
+    _drop_notes(connection, proposal_id)
+
+
+def _drop_notes(connection: Connection, proposal_id: int) -> None:
+    """Drop what reviewers noted, which may quote whoever it came from."""
+    connection.execute(update(decisions).where(decisions.c.proposal_id == proposal_id).values(note=None))
