@@ -56,6 +56,6 @@ def recalled(memory: Memory) -> set[int]:
 
 
 def columns(memory: Memory, table: str) -> list[str]:
-    """Return the columns that a table has in the database."""
+    """Return the columns that a table has in the database, but for those that it fills itself."""
     with memory.database.read() as connection:
-        return [column["name"] for column in inspect(connection).get_columns(table)]
+        return [column["name"] for column in inspect(connection).get_columns(table) if "computed" not in column]

@@ -1,4 +1,4 @@
-"""The laws of the signatures: any change is found, no honest life is an alarm, whoever writes and whenever one dies."""
+"""The laws of the signatures: any change is found, and no honest life is an alarm, however it ends."""
 
 from contextlib import suppress
 
