@@ -23,6 +23,7 @@ from learngate.stores.erasing import is_erased
 from learngate.stores.errors import Conflict, InvalidInput
 from learngate.stores.exporting import FORMAT, RECALLED, Tally
 from learngate.stores.history import take_over, verify_learning
+from learngate.stores.lines import check
 from learngate.stores.records import Turn, now
 from learngate.stores.tables import (
     effects,
@@ -90,12 +91,8 @@ def imported(ledger: Ledger, file: IO[bytes], *, actor: str, progress: Callable[
             assert made is not None
             intake = Intake(page, actor, made[0], Counter(), Counter(), Counter())
             for number, row in _lines(source):
-                try:
-                    TAKE[row["kind"]](intake, row)
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    if isinstance(error, InvalidInput):
-                        raise
-                    raise InvalidInput(f"line {number} of the export cannot be read: {error!r}") from error
+                check(number, row)
+                TAKE[row["kind"]](intake, row)
                 progress(number, total)
     return Imported(dict(intake.new), dict(intake.known), dict(intake.left_out))
 
@@ -279,7 +276,7 @@ def _message(data: Any) -> tuple[str, BaseMessage | None]:
     text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
     try:
         return text, codec.from_text(text)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, NotImplementedError):
         return text, None
 
 
@@ -301,7 +298,6 @@ def row_of(connection: Connection, table: Table, uid: str) -> int | None:
 
 
 TAKE: dict[str, Callable[[Intake, dict[str, Any]], None]] = {
-    "learngate": lambda _intake, _row: None,
     "erased": _take_erased,
     "session": _take_session,
     "memory": _take_memory,

@@ -457,3 +457,63 @@ def test_an_export_is_of_one_moment_though_others_write_meanwhile(tmp_path):
         rest = [*exporting]
         assert sum(b"fact" in line for line in first + rest) == 450
         assert not any(b"later" in line for line in rest)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.sampled_from(
+        ["", "\ud800", "a\x00b", "x" * 70_000, "acme//x", "2026-13-45", "pending", "rejected", "s", "t1"]
+    ),
+    st.just([]),
+    st.just({}),
+    st.just([{}]),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+def places(value, path=()):
+    """Return the way to every value of a line, the nested ones too."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*path, key))
+
+
+@pytest.fixture(scope="module")
+def exported_example():
+    with fresh() as source:
+        example(source)
+        return whole(source)
+
+
+@settings(max_examples=settings().max_examples // 2)
+@given(st.data())
+def test_whatever_stands_in_a_line_is_taken_or_refused_in_our_words_and_then_nothing_is_imported(
+    exported_example, data
+):
+    rows = lines(exported_example)[:-1]
+    number = data.draw(st.integers(1, len(rows) - 1))
+    path = data.draw(st.sampled_from([*places(rows[number])]))
+    value = data.draw(VALUES)
+
+    inner = rows[number]
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    if not isinstance(rows[number]["kind"], str):
+        return
+    forged = sealed(b"\n".join(json.dumps(row).encode() for row in [*rows, {}]), lambda row: row)
+    with fresh(audit_key=KEY) as target:
+        try:
+            target.load(io.BytesIO(forged), actor="ida")
+        except LearngateError:
+            assert between(whole(target)) == []
+            return
+        assert list(all_faults(target.ledger)) == []
+        again = whole(target)
+        with fresh() as third:
+            third.load(io.BytesIO(again), actor="ida")
+            assert between(whole(third)) == between(again)
