@@ -11,6 +11,7 @@ from learngate.stores.audit import Key
 from learngate.stores.database import Database
 from learngate.stores.errors import ConfigurationError
 from learngate.stores.head import Head, sync_folder
+from learngate.stores.text import fingerprint
 
 KEY_VARIABLE = "LEARNGATE_AUDIT_KEY"
 HEAD_VARIABLE = "LEARNGATE_AUDIT_HEAD"
@@ -34,11 +35,19 @@ def find_key(database: Database, given: str | None = None) -> Key | None:
 
 
 def find_head(database: Database) -> Head | None:
-    """Return the head file that the environment names, else the one beside the database, where it is a file."""
-    named = os.environ.get(HEAD_VARIABLE)
+    """Return the head file that the environment names, else the one beside the database, where it is a file.
+
+    The environment may name a folder: then each database has a file of its own in it. A database in memory has no
+    older copy, and no head.
+    """
+    if database.in_memory:
+        return None
+    path, named = _beside(database), os.environ.get(HEAD_VARIABLE)
+    if named and Path(named).is_dir():
+        place = (database.url.host, database.url.port, database.url.database) if path is None else path.absolute()
+        return Head(Path(named) / f"{Path(str(database.url.database)).name}-{fingerprint(str(place))[:8]}.head")
     if named:
         return Head(Path(named))
-    path = _beside(database)
     return None if path is None else Head(path.with_name(f"{path.name}.head"))
 
 

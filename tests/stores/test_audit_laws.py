@@ -1,14 +1,16 @@
 """The laws of the signatures: any change is found, and no honest life is an alarm, however it ends."""
 
 from contextlib import suppress
+from io import BytesIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learngate.stores import Conflict, Decision, NotFound, ProposalDraft, open_memory
+from learngate.stores.repair import repair
 from tests.stores.support import Hashed, go, processes, together
-from tests.stores.tampering import KEY, columns, faults, stock, tamper
+from tests.stores.tampering import KEY, OTHER, columns, faults, recalled, stock, tamper
 
 
 @pytest.fixture
@@ -240,3 +242,30 @@ def any_memory(tmp_path_factory):
     with open_memory(f"sqlite:///{folder}/learngate.db", embedder=Hashed(), audit_key=KEY) as memory:
         stock(memory)
         yield memory
+
+
+# -- whole data ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_imported_is_signed_with_the_key_of_where_it_comes_to(memory, tmp_path, monkeypatch):
+    lines = b"".join(memory.export())
+    monkeypatch.delenv("LEARNGATE_AUDIT_HEAD")
+    with open_memory(f"sqlite:///{tmp_path}/other.db", embedder=Hashed(), audit_key=OTHER) as other:
+        other.load(BytesIO(lines), actor="ben")
+        assert faults(other) == {}
+        assert recalled(other) == recalled(memory) == {1, 2}
+        assert other.ledger.links() == memory.ledger.links()
+
+
+def test_repairing_is_no_alarm_and_hides_none(memory):
+    list(repair(memory.database, memory.vectors))
+    assert faults(memory) == {}
+    tamper(
+        memory,
+        "UPDATE learnings SET scope = 'x', digest = 'x', body = 'x' WHERE id = 1",
+        "UPDATE learnings SET insight = 'Buy mine.' WHERE id = 2",
+        "DELETE FROM decisions WHERE id = 6",
+    )
+    list(repair(memory.database, memory.vectors))
+    assert faults(memory).keys() == {"learning 2", "decision 6"}
+    assert recalled(memory) == {1}

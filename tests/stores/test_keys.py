@@ -155,6 +155,20 @@ def test_a_file_that_is_named_by_a_uri_has_its_key_beside_it(path, key_file):
         assert memory.ledger.key.source == str(key_file)
 
 
+def test_a_folder_has_a_head_for_each_database(path, tmp_path, monkeypatch):
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(heads))
+    (tmp_path / "b").mkdir()
+    for database in (path, tmp_path / "b" / path.name):
+        with opened(database, audit_key=KEY) as memory:
+            stock(memory)
+            assert faults(memory) == {}
+    assert len(list(heads.glob("learngate.db-*.head"))) == 2
+    with open_memory("sqlite://", embedder=Hashed(), audit_key=KEY) as memory:
+        assert memory.ledger.head is None
+
+
 # -- the head --------------------------------------------------------------------------------------------------
 
 
