@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import IO, Any
 
 from langchain_core.messages import BaseMessage
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, bindparam, insert, select
 
 from learngate.stores import codec, lexical, tree
 from learngate.stores.audit import Ledger, Page
@@ -215,8 +215,11 @@ def _take_memory(intake: Intake, row: dict[str, Any]) -> None:
         )
     ).inserted_primary_key
     assert made is not None
-    for one in row["revisions"]:
-        connection.execute(insert(memory_revisions).values(memory_id=made[0], **one | {"at": when(one["at"])}))
+    _all(
+        connection,
+        memory_revisions,
+        [one | {"memory_id": made[0], "at": when(one["at"])} for one in row["revisions"]],
+    )
     note_change(connection, "memory", made[0], scope=scope, op="put" if active else "drop")
     intake.new["memory"] += 1
 
@@ -231,18 +234,28 @@ def _take_learning(intake: Intake, row: dict[str, Any]) -> None:
     (intake.new if made_here else intake.known)["learning"] += 1
 
 
+# Built once: what builds a statement takes longer than the database does.
+OWNER = select(sessions.c.user_id).where(sessions.c.id == bindparam("session"))
+THERE = select(turns.c.id, turns.c.seq).where(
+    turns.c.session_id == bindparam("session"), turns.c.id.in_([bindparam("turn"), bindparam("parent")])
+)
+ADD = {table: insert(table) for table in (turns, messages, effects, memory_revisions, recalls)}
+
+
 def _take_turn(intake: Intake, row: dict[str, Any]) -> None:
     connection, session_id = intake.connection, row["session"]
-    if is_erased(connection, session_id):
+    owner = connection.execute(OWNER, {"session": session_id}).first()
+    if owner is None and is_erased(connection, session_id):
         intake.left_out["turn (erased here)"] += 1
         return
-    if tree.seq_of(connection, session_id, row["id"]) is not None:
-        intake.known["turn"] += 1
-        return
-    owner = connection.execute(select(sessions.c.user_id).where(sessions.c.id == session_id)).first()
     if owner is None or owner.user_id != row["user_id"]:
         raise InvalidInput(f"turn {row['id']!r} is not of whoever has the session {session_id!r}")
-    parent_seq = None if row["parent"] is None else tree.seq_of(connection, session_id, row["parent"])
+    of = {"session": session_id, "turn": row["id"], "parent": row["parent"] or row["id"]}
+    seqs: dict[str, int] = {found.id: found.seq for found in connection.execute(THERE, of)}
+    if row["id"] in seqs:
+        intake.known["turn"] += 1
+        return
+    parent_seq = seqs.get(row["parent"])
     if row["parent"] is not None and parent_seq is None:
         raise InvalidInput(f"turn {row['id']!r} follows {row['parent']!r}, which the export has not brought before")
     said = [(one, *_message(one["data"])) for one in row["messages"]]
@@ -250,25 +263,34 @@ def _take_turn(intake: Intake, row: dict[str, Any]) -> None:
     readable = tuple(message for _, _, message in said if message is not None)
     happened = datetime.fromisoformat(row["happened_at"])
     turn = Turn(session_id, readable, id=row["id"], user_id=row["user_id"], happened_at=happened)
-    made = connection.execute(
-        insert(turns).values(
-            session_id=session_id,
-            parent_seq=parent_seq,
-            **{name: row[name] for name in (*names, "checkpoint_id", "usage", "noted")},
-            happened_at=happened,
-            recorded_at=when(row["recorded_at"]),
-            scope=tree.turn_scope(row["user_id"]),
-            body=tree.body(turn),
-        )
-    ).inserted_primary_key
+    values = {name: row[name] for name in (*names, "checkpoint_id", "usage", "noted")} | {
+        "session_id": session_id,
+        "parent_seq": parent_seq,
+        "happened_at": happened,
+        "recorded_at": when(row["recorded_at"]),
+        "scope": tree.turn_scope(row["user_id"]),
+        "body": tree.body(turn),
+    }
+    made = connection.execute(ADD[turns], values).inserted_primary_key
     assert made is not None
-    for position, (one, data, _) in enumerate(said):
-        values = {name: one[name] for name in ("id", "role", "format")}
-        connection.execute(insert(messages).values(turn_seq=made[0], position=position, data=data, **values))
-    for one in row["effects"]:
-        connection.execute(insert(effects).values(turn_seq=made[0], effect=one["effect"], at=when(one["at"])))
+    _all(
+        connection,
+        messages,
+        [
+            {"turn_seq": made[0], "position": position, "data": data}
+            | {name: one[name] for name in ("id", "role", "format")}
+            for position, (one, data, _) in enumerate(said)
+        ],
+    )
+    done = [{"turn_seq": made[0], "effect": one["effect"], "at": when(one["at"])} for one in row["effects"]]
+    _all(connection, effects, done)
     _take_recalls(intake, made[0], row["recalls"])
     intake.new["turn"] += 1
+
+
+def _all(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(ADD[table], rows)
 
 
 def _message(data: Any) -> tuple[str, BaseMessage | None]:
@@ -281,14 +303,17 @@ def _message(data: Any) -> tuple[str, BaseMessage | None]:
 
 
 def _take_recalls(intake: Intake, seq: int, rows: list[dict[str, Any]]) -> None:
+    names = ("revision", "rank", "score", "fate")
+    found = []
     for one in rows:
         row_id = row_of(intake.connection, RECALLED[one["of"]], one["row"])
         if row_id is None:
             intake.left_out["recall (of what is not here)"] += 1
-            continue
-        names = ("revision", "rank", "score", "fate")
-        values = {name: one[name] for name in names}
-        intake.connection.execute(insert(recalls).values(turn_seq=seq, kind=one["of"], row_id=row_id, **values))
+        else:
+            found.append(
+                {name: one[name] for name in names} | {"turn_seq": seq, "kind": one["of"], "row_id": row_id}
+            )
+    _all(intake.connection, recalls, found)
 
 
 def row_of(connection: Connection, table: Table, uid: str) -> int | None:
