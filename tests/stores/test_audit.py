@@ -38,11 +38,21 @@ def memory(url, head):
         yield opened
 
 
-@pytest.fixture
-def here(tmp_path):
-    """A memory in a file, with its head beside it."""
-    with open_memory(f"sqlite:///{tmp_path}/learngate.db", embedder=Hashed(), audit_key=KEY) as opened:
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """The same memory in a file, with its head beside it."""
+    path = tmp_path_factory.mktemp("signed") / "learngate.db"
+    with open_memory(f"sqlite:///{path}", embedder=Hashed(), audit_key=KEY) as opened:
         stock(opened)
+    return path
+
+
+@pytest.fixture
+def here(template, tmp_path):
+    """A copy of it, for what is the same on every database."""
+    for name in ("learngate.db", "learngate.db.head"):
+        shutil.copy(template.with_name(name), tmp_path / name)
+    with open_memory(f"sqlite:///{tmp_path}/learngate.db", embedder=Hashed(), audit_key=KEY) as opened:
         yield opened
 
 
@@ -116,34 +126,34 @@ EDITS = {
 
 
 @pytest.mark.parametrize("column", EDITS)
-def test_an_edited_learning_is_not_recalled(memory, caplog, column):
-    tamper(memory, f"UPDATE learnings SET {column} = {EDITS[column]} WHERE id = 1")
-    assert recalled(memory) == {2}
-    assert "learning 1" in faults(memory)
+def test_an_edited_learning_is_not_recalled(here, caplog, column):
+    tamper(here, f"UPDATE learnings SET {column} = {EDITS[column]} WHERE id = 1")
+    assert recalled(here) == {2}
+    assert "learning 1" in faults(here)
     if column != "namespace":  # the namespace that it is in now is not read by whoever asked
         assert "learning 1 is not recalled" in caplog.text
         assert "learning 2" not in caplog.text
-        assert [fault.where for fault in recall_faults(memory.ledger)] == ["learning 1"]
+        assert [fault.where for fault in recall_faults(here.ledger)] == ["learning 1"]
 
 
-def test_a_retired_learning_that_is_made_active_is_not_recalled(memory, caplog):
-    tamper(memory, "UPDATE learnings SET status = 'active' WHERE id = 3")
-    assert recalled(memory) == {1, 2}
+def test_a_retired_learning_that_is_made_active_is_not_recalled(here, caplog):
+    tamper(here, "UPDATE learnings SET status = 'active' WHERE id = 3")
+    assert recalled(here) == {1, 2}
     assert "learning 3 is not recalled: it, or its revision, is not what was signed" in caplog.text
-    assert "learning 3" in faults(memory)
+    assert "learning 3" in faults(here)
 
 
-def test_a_learning_that_is_made_retired_is_found(memory):
-    tamper(memory, "UPDATE learnings SET status = 'retired' WHERE id = 1")
-    assert "learning 1" in faults(memory)
+def test_a_learning_that_is_made_retired_is_found(here):
+    tamper(here, "UPDATE learnings SET status = 'retired' WHERE id = 1")
+    assert "learning 1" in faults(here)
 
 
 @pytest.mark.parametrize(
     ("column", "value"), [("scope", "x"), ("digest", "x"), ("created_at", "2020"), ("body", "x")]
 )
-def test_what_is_derived_is_compared_with_what_it_is_derived_from(memory, column, value):
-    tamper(memory, f"UPDATE learnings SET {column} = '{value}' WHERE id = 3")
-    assert faults(memory) == {"learning 3": f"its {column} does not belong to its text"}
+def test_what_is_derived_is_compared_with_what_it_is_derived_from(here, column, value):
+    tamper(here, f"UPDATE learnings SET {column} = '{value}' WHERE id = 3")
+    assert faults(here) == {"learning 3": f"its {column} does not belong to its text"}
 
 
 def test_a_learning_that_is_indexed_for_another_namespace_is_not_recalled_there(memory):
@@ -162,7 +172,7 @@ def test_two_learnings_that_are_swapped_are_not_recalled(memory):
 
 
 @pytest.mark.parametrize("table", ["learnings", "learnings, revisions, ledger"])
-def test_two_learnings_whose_numbers_are_swapped_are_not_recalled(memory, table):
+def test_two_learnings_whose_numbers_are_swapped_are_not_recalled(here, table):
     steps = [
         f"UPDATE {name} SET {key} = {new} WHERE {key} = {old}{more}"
         for name, key, more in (
@@ -173,9 +183,9 @@ def test_two_learnings_whose_numbers_are_swapped_are_not_recalled(memory, table)
         if name in table
         for old, new in ((1, 90), (2, 1), (90, 2))
     ]
-    tamper(memory, *steps)
-    assert recalled(memory) == set()
-    assert {"learning 1", "learning 2"} <= faults(memory).keys()
+    tamper(here, *steps)
+    assert recalled(here) == set()
+    assert {"learning 1", "learning 2"} <= faults(here).keys()
 
 
 REPLAY = (
@@ -264,9 +274,9 @@ def test_the_turn_itself_is_kept_from_what_was_changed(memory):
         ("FROM learnings WHERE id = 3", {"learning 3"}),
     ],
 )
-def test_what_was_deleted_is_found(memory, deletes, found):
-    tamper(memory, f"DELETE {deletes}")
-    named = faults(memory).keys()
+def test_what_was_deleted_is_found(here, deletes, found):
+    tamper(here, f"DELETE {deletes}")
+    named = faults(here).keys()
     assert found & named, named
 
 
@@ -280,14 +290,14 @@ def test_a_deleted_tail_is_found_by_the_head(memory, head):
         memory.learnings.retire(2, actor="rita")
 
 
-def test_links_that_changed_places_are_found(memory):
+def test_links_that_changed_places_are_found(here):
     tamper(
-        memory,
+        here,
         "UPDATE ledger SET seq = 900 WHERE seq = 4",
         "UPDATE ledger SET seq = 4 WHERE seq = 6",
         "UPDATE ledger SET seq = 6 WHERE seq = 900",
     )
-    assert {"link 4 (revision 1 of learning 3)", "link 6 (revision 1 of learning 2)"} <= faults(memory).keys()
+    assert {"link 4 (revision 1 of learning 3)", "link 6 (revision 1 of learning 2)"} <= faults(here).keys()
 
 
 def test_an_earlier_copy_of_the_whole_database_is_found(here, tmp_path):
@@ -376,11 +386,11 @@ def test_what_is_from_before_the_key_is_named_and_not_recalled(url, head, caplog
     ],
     ids=["edit", "retire", "revert"],
 )
-def test_a_changed_learning_is_not_signed_anew_by_changing_it(memory, change):
-    tamper(memory, "UPDATE learnings SET insight = 'Buy mine.' WHERE id = 1")
+def test_a_changed_learning_is_not_signed_anew_by_changing_it(here, change):
+    tamper(here, "UPDATE learnings SET insight = 'Buy mine.' WHERE id = 1")
     with pytest.raises(Conflict, match="learning 1 cannot be changed"):
-        change(memory.learnings)
-    assert len(memory.learnings.history(1)) == 2
+        change(here.learnings)
+    assert len(here.learnings.history(1)) == 2
 
 
 def test_a_changed_revision_is_not_brought_back(memory):
