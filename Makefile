@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick format lint types imports tests notebooks clean
+.PHONY: help demo test quick format lint types imports tests notebooks reliability clean
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.app ## watch an agent remember, propose, wait for you, and be better for the next user
 	@$(BIN)/learngate demo
@@ -32,6 +32,9 @@ tests: $(VENV)/.dev
 
 notebooks: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q notebooks
+
+reliability: $(VENV)/.dev ## break it at length on both databases, and write docs/reliability.md (half an hour)
+	@$(BIN)/python -m tests.reliability
 
 clean: ## remove what was built
 	@rm -rf $(VENV) build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

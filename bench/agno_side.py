@@ -17,20 +17,20 @@ from typing import Any
 
 os.environ |= {"AGNO_TELEMETRY": "false", "ANONYMIZED_TELEMETRY": "False"}
 
-from agno.agent import Agent  # noqa: E402
-from agno.approval import approval  # noqa: E402
-from agno.db.schemas import UserMemory  # noqa: E402
-from agno.db.sqlite import SqliteDb  # noqa: E402
-from agno.knowledge import Knowledge  # noqa: E402
-from agno.learn import LearnedKnowledgeConfig, LearningMachine, LearningMode  # noqa: E402
-from agno.memory import MemoryManager  # noqa: E402
-from agno.metrics import MessageMetrics  # noqa: E402
-from agno.models.base import Model  # noqa: E402
-from agno.models.response import ModelResponse  # noqa: E402
-from agno.tools import tool  # noqa: E402
-from agno.vectordb.chroma import ChromaDb  # noqa: E402
-from agno.vectordb.search import SearchType  # noqa: E402
-from together import begin, child, children, say  # noqa: E402
+from agno.agent import Agent
+from agno.approval import approval
+from agno.db.schemas import UserMemory
+from agno.db.sqlite import SqliteDb
+from agno.knowledge import Knowledge
+from agno.learn import LearnedKnowledgeConfig, LearningMachine, LearningMode
+from agno.memory import MemoryManager
+from agno.metrics import MessageMetrics
+from agno.models.base import Model
+from agno.models.response import ModelResponse
+from agno.tools import tool
+from agno.vectordb.chroma import ChromaDb
+from agno.vectordb.search import SearchType
+from together import begin, child, children, say
 
 for _name in ("agno", "agno-team", "agno-workflow"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -52,7 +52,9 @@ class Scripted(Model):
         return self
 
     def _answer(self, messages: list[Any]) -> ModelResponse:
-        self.seen.append("\n".join(m.get_content_string() + json.dumps(m.tool_calls or [], default=str) for m in messages))
+        self.seen.append(
+            "\n".join(m.get_content_string() + json.dumps(m.tool_calls or [], default=str) for m in messages)
+        )
         reply = self.script(messages)
         calls = [reply] if isinstance(reply, dict) else []
         response = ModelResponse(role="assistant", content=None if calls else reply, tool_calls=calls)
@@ -101,7 +103,11 @@ class Hashed:
 
 
 def call(name: str, **arguments: str) -> dict[str, Any]:
-    return {"id": f"call_{time.time_ns()}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+    return {
+        "id": f"call_{time.time_ns()}",
+        "type": "function",
+        "function": {"name": name, "arguments": json.dumps(arguments)},
+    }
 
 
 def database(folder: Path, name: str) -> SqliteDb:
@@ -156,11 +162,9 @@ def resume(folder: Path, name: str, run_id: str, session: str, answer: str, user
         requirement.confirm() if answer == "approve" else requirement.reject(note="no")
     begin(folder, name)
     try:
-        run = agent.continue_run(
-            run_id=run_id, session_id=session, requirements=paused.requirements, user_id=user
-        )
+        run = agent.continue_run(run_id=run_id, session_id=session, requirements=paused.requirements, user_id=user)
         say({"told": run.status.value})
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a refusal of any kind
         say({"told": type(error).__name__})
 
 
@@ -275,7 +279,7 @@ def b3(folder: Path) -> dict[str, Any]:
 def accepted(make: Callable[[], object]) -> object:
     try:
         return make()
-    except Exception:
+    except Exception:  # noqa: BLE001 - a refusal of any kind
         return None
 
 
@@ -295,7 +299,12 @@ def c(folder: Path) -> dict[str, Any]:
 def c2(folder: Path) -> dict[str, Any]:
     """2 and 4 processes write memories to a database that is there, or is not yet."""
     lost = 0
-    for name, processes, there in (("cold2", 2, False), ("warm2", 2, True), ("cold4", 4, False), ("warm4", 4, True)):
+    for name, processes, there in (
+        ("cold2", 2, False),
+        ("warm2", 2, True),
+        ("cold4", 4, False),
+        ("warm4", 4, True),
+    ):
         if there:
             manager = MemoryManager(model=Scripted(), db=database(folder, name))
             manager.add_user_memory(UserMemory(memory="seed"), user_id="somebody")

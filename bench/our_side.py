@@ -23,6 +23,7 @@ from learngate.stores import (
     LearngateError,
     Memory,
     ProposalDraft,
+    StoreUnavailable,
     Turn,
     open_memory,
 )
@@ -95,9 +96,16 @@ def turns_of(folder: Path, name: str, count: str) -> None:
 
 def memories_of(folder: Path, name: str, database: str, count: str) -> None:
     begin(folder, name)
+    refused = 0
     with open_memory(url(folder, database)) as store:
-        ids = [store.users.remember("u", f"fact {name}-{i}").id for i in range(int(count))]
-    say({"acknowledged": len(ids)})
+        for i in range(int(count)):
+            while True:
+                try:
+                    store.users.remember("u", f"fact {name}-{i}")
+                    break
+                except StoreUnavailable:
+                    refused += 1  # it says that nothing was stored, and to try again
+    say({"acknowledged": int(count), "refused": refused})
 
 
 def edits_of(folder: Path, name: str, count: str) -> None:
@@ -140,7 +148,11 @@ def b2(folder: Path) -> dict[str, Any]:
     """Several processes answer one question at once."""
     found: dict[str, Any] = {}
     with open_memory(url(folder, "b")) as store:
-        for name, answers in (("4x", ["approve"] * 4), ("yn", ["approve", "reject"]), ("ny", ["reject", "approve"])):
+        for name, answers in (
+            ("4x", ["approve"] * 4),
+            ("yn", ["approve", "reject"]),
+            ("ny", ["reject", "approve"]),
+        ):
             asking(store, name, f"insight {name} to keep, always")
             before = saved(store)
             told = children(SCRIPT, folder, [["resume", name, answer, "alice"] for answer in answers])
@@ -197,7 +209,12 @@ def c(folder: Path) -> dict[str, Any]:
 def c2(folder: Path) -> dict[str, Any]:
     """2 and 4 processes write memories to a database that is there, or is not yet."""
     lost = 0
-    for name, processes, there in (("cold2", 2, False), ("warm2", 2, True), ("cold4", 4, False), ("warm4", 4, True)):
+    for name, processes, there in (
+        ("cold2", 2, False),
+        ("warm2", 2, True),
+        ("cold4", 4, False),
+        ("warm4", 4, True),
+    ):
         if there:
             open_memory(url(folder, name)).close()
         told = children(SCRIPT, folder, [["memories_of", name, "200"]] * processes)
@@ -220,10 +237,14 @@ def d(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with open_memory(url(folder, "d")) as store:
         for title in ("ETF check", "ETF check", "ETF checks"):
-            accepted(lambda title=title: store.learnings.add(ProposalDraft(title, INSIGHT), namespace="n", actor="k"))
+            accepted(
+                lambda title=title: store.learnings.add(ProposalDraft(title, INSIGHT), namespace="n", actor="k")
+            )
         found["d.copies"] = store.learnings.count(namespace="n")
         try:
-            kept = store.learnings.add(ProposalDraft("ETF check", "Also check the spread."), namespace="n", actor="k")
+            kept = store.learnings.add(
+                ProposalDraft("ETF check", "Also check the spread."), namespace="n", actor="k"
+            )
             found["d.dropped"] = int(store.learnings.get(kept.id).insight != "Also check the spread.")
         except Conflict:
             found["d.dropped"] = 0

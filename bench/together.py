@@ -41,7 +41,9 @@ def children(script: str, folder: Path, jobs: list[list[str]]) -> list[Any]:
         for number, job in enumerate(jobs)
     ]
     deadline = time.monotonic() + PATIENCE
-    while not all((folder / f"{number}.ready").exists() or p.poll() is not None for number, p in enumerate(started)):
+    while not all(
+        (folder / f"{number}.ready").exists() or p.poll() is not None for number, p in enumerate(started)
+    ):
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)

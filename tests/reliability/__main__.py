@@ -98,35 +98,50 @@ def chosen(word: str, databases: Databases) -> list[tuple[str, Scenario]]:
     ]
 
 
+Key = tuple[str, str, str]
+"""Suite, scenario and database of a line of the table."""
+
+
 def write(results: list[Result], path: Path) -> None:
-    """Write what is known so far."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(TEXT.format(table="\n".join(lines(results)), **totals(results)))
-
-
-def totals(results: list[Result]) -> dict[str, str]:
-    parts = []
-    for name in dict.fromkeys(result.database for result in results):
-        mine = [result for result in results if result.database == name]
-        kills = sum(result.count.tries for result in mine if result.suite == "Crash")
-        wrong = sum(result.count.wrong for result in mine)
-        tries = sum(result.count.tries for result in mine)
-        parts.append(f"- **{name}**: {kills:,} kills among {tries:,} tries; went wrong: {wrong}")
-    return {"totals": "\n".join(parts)}
-
-
-def lines(results: list[Result]) -> list[str]:
-    table = [
-        "| | scenario | database | tries | lost | doubled | half | leaked | silent |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for result in sorted(results, key=lambda one: [*SUITES].index(one.suite)):
+    """Write what is known so far; lines of earlier runs stay where this one has none of its own."""
+    table = {key: cells for key, cells in known(path).items() if key in places()}
+    for result in results:
         count, note = result.count, f" ({result.note})" if result.note else ""
         numbers = [count.tries, count.lost, count.doubled, count.half, count.leaked, count.silent]
         cells = [result.suite, result.scenario.name + note, result.database, *(f"{number:,}" for number in numbers)]
-        table.append("| " + " | ".join(cells) + " |")
-    return table
+        table[result.suite, result.scenario.name, result.database] = cells
+    ordered = [table[key] for key in places() if key in table]
+    rows = [f"| {' | '.join(cells)} |" for cells in [HEAD, RULE, *ordered]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(TEXT.format(table="\n".join(rows), totals="\n".join(totals(ordered))))
 
+
+def places() -> list[Key]:
+    """Return the lines that there may be, in their order."""
+    kinds = (Files.name, Servers.name)
+    return [(suite, one.name, kind) for suite, scenarios in SUITES.items() for one in scenarios for kind in kinds]
+
+
+def known(path: Path) -> dict[Key, list[str]]:
+    """Return the lines that a file has already."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {(row[0], row[1].split(" (stopped")[0], row[2]): row for row in rows if len(row) == len(HEAD)}
+
+
+def totals(rows: list[list[str]]) -> list[str]:
+    said = []
+    for name in dict.fromkeys(row[2] for row in rows):
+        mine = [(row[0], *(int(cell.replace(",", "")) for cell in row[3:])) for row in rows if row[2] == name]
+        kills = sum(tries for suite, tries, *_ in mine if suite == "Crash")
+        wrong = sum(sum(numbers) for _, _, *numbers in mine)
+        tries = sum(tries for _, tries, *_ in mine)
+        said.append(f"- **{name}**: {kills:,} kills among {tries:,} tries; went wrong: {wrong:,}")
+    return said
+
+
+HEAD = ["", "scenario", "database", "tries", "lost", "doubled", "half", "leaked", "silent"]
+RULE = ["---"] * 3 + ["--:"] * 6
 
 TEXT = """# What was tried to break it
 

@@ -32,7 +32,7 @@ NAMES = {
 }
 
 # Made up anew for each row, or over such.
-VARIES = {"uid", "commitment", "mac"}
+VARIES = {"uid", "commitment", "mac", "deleted_at"}
 
 HALVES = {
     "a turn without its messages": """
