@@ -56,7 +56,7 @@ def erase(
         if receipt.learnings:
             listed = ", ".join(map(str, receipt.learnings))
             fate = f"{counted(len(receipt.retired), 'of them', 'of them')} retired" if receipt.retired else "kept"
-            say(f"learnings that came of their turns, without a link now: {listed} ({fate})")
+            say(f"learnings that keep approved text of theirs, without a link: {listed} ({fate})")
         say("not reached, and yours to look after:")
         for one in receipt.unreached:
             say(f"- {one}")

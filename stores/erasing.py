@@ -47,10 +47,10 @@ class ThreadSaver(Protocol):
 class Receipt:
     """What erasing a user did.
 
-    `erased` counts what went, by kind; `learnings` are the ids of what was learned from the user's turns and
-    keeps its approved text, without a link; `alias` stands where the user's name stood as proposer or reviewer;
-    `scrubbed` says that free pages and the write-ahead log hold nothing of it either; `unreached` lists what
-    somebody else has to look after.
+    `erased` counts what went, by kind; `learnings` are the ids of what came of the user's turns, or of their own
+    hand, and keeps its approved text without a link; `retired` are those that left recall; `alias` stands where the
+    user's name stood as proposer or reviewer; `scrubbed` says that free pages and the write-ahead log hold nothing
+    of it either; `unreached` lists what somebody else has to look after.
     """
 
     user_id: str

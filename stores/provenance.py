@@ -9,14 +9,14 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, upd
 
 from learngate.stores.audit import ERASED, Page
 from learngate.stores.history import retire
-from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions, sessions
+from learngate.stores.tables import decisions, excerpts, imports, learnings, proposals, revisions, sessions
 
 _proposals = proposals.c
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was taken out: how much of each kind, and the learnings that came of it."""
+    """What was taken out: how much of each kind, and the learnings that keep text of theirs."""
 
     counts: dict[str, int]
     learnings: tuple[int, ...]
@@ -34,10 +34,10 @@ def forget_person(page: Page, user_id: str, *, retire_as: str | None = None) -> 
     """
     connection = page.connection
     turned, own = _own(user_id)
-    came_of = select(decisions.c.learning_id).join(proposals, _proposals.id == decisions.c.proposal_id)
-    came_of = came_of.where(turned, decisions.c.learning_id.is_not(None)).distinct()
-    kept = tuple(connection.scalars(came_of.order_by(decisions.c.learning_id)))
-    standing = select(learnings).where(learnings.c.id.in_(came_of), learnings.c.status == "active")
+    led_to = select(decisions.c.learning_id).join(proposals, _proposals.id == decisions.c.proposal_id)
+    led_to = led_to.where(decisions.c.learning_id.is_not(None)).distinct()
+    kept = tuple(connection.scalars(led_to.where(own).order_by(decisions.c.learning_id)))
+    standing = select(learnings).where(learnings.c.id.in_(led_to.where(turned)), learnings.c.status == "active")
     leaving = connection.execute(standing).all() if retire_as is not None else []
     for row in leaving:
         assert retire_as is not None
@@ -56,7 +56,7 @@ def forget_person(page: Page, user_id: str, *, retire_as: str | None = None) -> 
         "rejected proposals' words": len(rejected),
         "approved proposals' links": len(approved),
         "excerpts": quoted,
-        "names as proposer or reviewer": renamed,
+        "names as proposer, reviewer or importer": renamed,
     }
     return Forgotten(counts, kept, tuple(row.id for row in leaving), alias if renamed else None)
 
@@ -82,7 +82,8 @@ def _rename(connection: Connection, user_id: str) -> tuple[str, int]:
     reviewed = connection.execute(
         update(decisions).where(decisions.c.reviewer == user_id).values(reviewer=alias, note=None)
     ).rowcount
-    return alias, proposed + reviewed
+    imported = connection.execute(update(imports).where(imports.c.actor == user_id).values(actor=alias)).rowcount
+    return alias, proposed + reviewed + imported
 
 
 UNLINKED = {"rationale": "", "taint": None, "user_id": None, "session_id": None, "turn_id": None}

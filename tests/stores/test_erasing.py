@@ -1,5 +1,6 @@
 """Erasing a user leaves nothing of theirs but what was approved: not in rows, not in any byte of any file."""
 
+import io
 import re
 import sqlite3
 import subprocess
@@ -226,7 +227,7 @@ def test_the_receipt_counts_what_went_and_names_what_it_cannot_reach(memory):
         "pending proposals": 2,
         "rejected proposals' words": 1,
         "approved proposals' links": 2,
-        "names as proposer or reviewer": 1,
+        "names as proposer, reviewer or importer": 1,
         "quarantined rows": 0,
         "checkpoint threads": 1,
     }
@@ -268,6 +269,18 @@ def test_learnings_are_retired_where_that_is_asked_for_by_whoever_asks(memory):
     assert len(memory.learnings.list(namespace="other")) == 2
     assert len(receipt.retired) == 2
     assert memory.learnings.history(receipt.retired[0])[-1].reviewer == "rita"
+
+
+def test_what_the_user_wrote_by_hand_is_listed_and_loses_the_name_but_is_not_retired(memory):
+    mine = memory.learnings.add(draft("Look at the spread."), namespace="n", actor=USER)
+    hers = memory.learnings.add(draft("Look at the fees."), namespace="n", actor="rita")
+    memory.learnings.edit(hers.id, insight="Look at all the fees.", actor=USER, note="reviewnotemark")
+    memory.load(io.BytesIO(b"".join(memory.export())), actor=USER)
+    receipt = memory.erase(USER, learnings="retire", actor="rita")
+    assert (receipt.learnings, receipt.retired) == ((mine.id, hers.id), ())
+    assert receipt.erased["names as proposer, reviewer or importer"] == 5
+    assert [one.reviewer for one in memory.learnings.history(hers.id)] == ["rita", receipt.alias]
+    assert {one.status for one in memory.learnings.list(namespace="n", status=None)} == {"active"}
 
 
 def test_nobody_opens_an_erased_session_again(memory):
