@@ -10,6 +10,7 @@ from learngate.stores import gate, lexical
 from learngate.stores.audit import Ledger
 from learngate.stores.database import Database
 from learngate.stores.errors import Conflict, InvalidInput, NotFound
+from learngate.stores.guard import Count, Name, Namespace, guarded
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.records import (
     Decision,
@@ -22,12 +23,13 @@ from learngate.stores.records import (
     Revision,
 )
 from learngate.stores.tables import decisions, learnings, proposals, revisions
-from learngate.stores.text import check_namespace, check_text, digest, lineage
+from learngate.stores.text import check_text, digest, lineage
 from learngate.stores.tree import claim_effect, reflected, settled
 
 _learnings, _proposals = learnings.c, proposals.c
 
 
+@guarded
 class Learnings:
     """The learnings of every namespace, and the inbox before them.
 
@@ -46,10 +48,10 @@ class Learnings:
         self,
         draft: ProposalDraft,
         *,
-        namespace: str,
-        proposer: str = "host",
-        user_id: str | None = None,
-        source: tuple[str, str] | None = None,
+        namespace: Namespace,
+        proposer: Name = "host",
+        user_id: Name | None = None,
+        source: tuple[Name, Name] | None = None,
     ) -> Proposal:
         """Put a candidate learning into the inbox and return it; nothing of it is recalled yet.
 
@@ -59,7 +61,6 @@ class Learnings:
             InvalidInput: a text that cannot be stored.
             Conflict: a learning or an earlier proposal that the namespace reads already says that.
         """
-        check_namespace(namespace)
         draft = gate.checked(draft)
         with self._db.write() as connection:
             self._refuse_repeat(connection, draft, namespace)
@@ -72,10 +73,10 @@ class Learnings:
         self,
         draft: ProposalDraft,
         *,
-        namespace: str,
-        proposer: str,
-        user_id: str | None,
-        source: tuple[str, str],
+        namespace: Namespace,
+        proposer: Name,
+        user_id: Name | None,
+        source: tuple[Name, Name],
         effect: str = "propose",
         final: bool = True,
         settles: bool = False,
@@ -85,7 +86,6 @@ class Learnings:
         Called again for the same turn, it returns the proposal that the first call made. `final` marks the
         turn's reflection done, `settles` what its tools noted.
         """
-        check_namespace(namespace)
         draft = gate.checked(draft)
         with self._db.write() as connection:
             if final:
@@ -102,7 +102,7 @@ class Learnings:
             return gate.as_proposal(connection, gate.proposal_row(connection, proposal_id))
 
     def pending(
-        self, *, namespace: str | None = None, session_id: str | None = None, limit: int = 100
+        self, *, namespace: Namespace | None = None, session_id: str | None = None, limit: Count = 100
     ) -> list[Proposal]:
         """Return the proposals that wait, oldest first, of a namespace or of a session.
 
@@ -113,7 +113,7 @@ class Learnings:
             raise InvalidInput("name a namespace or a session: proposals of all of them are never listed at once")
         query = select(proposals).where(_proposals.status == "pending").order_by(_proposals.id).limit(limit)
         if namespace is not None:
-            query = query.where(_proposals.namespace == check_namespace(namespace))
+            query = query.where(_proposals.namespace == namespace)
         if session_id is not None:
             query = query.where(_proposals.session_id == session_id)
         with self._db.read() as connection:
@@ -149,7 +149,7 @@ class Learnings:
             gate.proposal_row(connection, proposal_id)
             return gate.decision_of(connection, proposal_id)
 
-    def decide(self, proposal_id: int, decision: Decision, *, reviewer: str) -> Learning | None:
+    def decide(self, proposal_id: int, decision: Decision, *, reviewer: Name) -> Learning | None:
         """Decide a proposal, once, and return the learning that came of it; `None` when rejected.
 
         Raises:
@@ -161,14 +161,13 @@ class Learnings:
 
     # -- by hand: a proposal and its decision in one transaction -------------------------------------------
 
-    def add(self, draft: ProposalDraft, *, namespace: str, actor: str) -> Learning:
+    def add(self, draft: ProposalDraft, *, namespace: Namespace, actor: Name) -> Learning:
         """Add a learning by hand.
 
         Raises:
             InvalidInput: a text that cannot be stored, or no actor.
             Conflict: the namespace already has it.
         """
-        check_namespace(namespace)
         draft = gate.checked(draft)
         with self._ledger.write() as page:
             proposal_id = gate.propose(page.connection, draft, namespace=namespace, proposer=actor)
@@ -183,7 +182,7 @@ class Learnings:
         title: str | None = None,
         insight: str | None = None,
         applies_when: str | None = None,
-        actor: str,
+        actor: Name,
         note: str | None = None,
     ) -> Learning:
         """Reword a learning; what is left out stays.
@@ -195,7 +194,7 @@ class Learnings:
         changes = {"title": title, "insight": insight, "applies_when": applies_when}
         return self._change(learning_id, "edited", {k: v for k, v in changes.items() if v is not None}, actor, note)
 
-    def retire(self, learning_id: int, *, actor: str, note: str | None = None) -> Learning:
+    def retire(self, learning_id: int, *, actor: Name, note: str | None = None) -> Learning:
         """Take a learning out of recall; its rows stay.
 
         Raises:
@@ -204,7 +203,7 @@ class Learnings:
         """
         return self._change(learning_id, "retired", {}, actor, note)
 
-    def restore(self, learning_id: int, *, actor: str, note: str | None = None) -> Learning:
+    def restore(self, learning_id: int, *, actor: Name, note: str | None = None) -> Learning:
         """Bring a retired learning back into recall.
 
         Raises:
@@ -213,7 +212,7 @@ class Learnings:
         """
         return self._change(learning_id, "restored", {}, actor, note)
 
-    def revert(self, learning_id: int, revision: int, *, actor: str, note: str | None = None) -> Learning:
+    def revert(self, learning_id: int, revision: int, *, actor: Name, note: str | None = None) -> Learning:
         """Bring an earlier version's words back, as a new revision.
 
         Raises:
@@ -269,7 +268,7 @@ class Learnings:
         with self._db.read() as connection:
             return _learning(_row(connection, learning_id))
 
-    def count(self, *, namespace: str) -> int:
+    def count(self, *, namespace: Namespace) -> int:
         """Return how many active learnings a namespace reads."""
         with self._db.read() as connection:
             return (
@@ -291,7 +290,7 @@ class Learnings:
             _row(connection, learning_id)
             return [_revision(row) for row in connection.execute(_history(learning_id))]
 
-    def search(self, query: str, *, namespace: str, k: int = 5, floor: bool = True) -> list[LearningHit]:
+    def search(self, query: str, *, namespace: Namespace, k: Count = 5, floor: bool = True) -> list[LearningHit]:
         """Return up to `k` active learnings that the namespace reads and that fit `query`, best first.
 
         Below the floor nothing is returned, however near it is; `floor=False` ranks without one. With an audit
@@ -357,7 +356,7 @@ class Learnings:
 
     # `list` stands last, because below it the word means this method.
     def list(
-        self, *, namespace: str, status: LearningStatus | None = "active", limit: int = 1000
+        self, *, namespace: Namespace, status: LearningStatus | None = "active", limit: Count = 1000
     ) -> list[Learning]:
         """Return the learnings that a namespace reads, newest first; `status=None` takes retired ones too."""
         query = select(learnings).where(_learnings.namespace.in_(lineage(namespace)))

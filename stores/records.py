@@ -9,6 +9,8 @@ from uuid import uuid4
 
 from langchain_core.messages import BaseMessage
 
+from learngate.stores.guard import AnyText, Name, Namespace
+
 TurnStatus = Literal["running", "complete", "failed", "cancelled"]
 ReflectionStatus = Literal["off", "pending", "done", "failed"]
 ProposalKind = Literal["new", "replace", "merge", "retire"]
@@ -47,11 +49,11 @@ class Turn:
     to follow the session's newest, `""` to begin anew.
     """
 
-    session_id: str
+    session_id: Name
     messages: tuple[BaseMessage, ...]
-    id: str = field(default_factory=lambda: str(uuid4()))
-    user_id: str | None = None
-    namespace: str = DEFAULT_NAMESPACE
+    id: Name = field(default_factory=lambda: str(uuid4()))
+    user_id: Name | None = None
+    namespace: Namespace = DEFAULT_NAMESPACE
     parent: str | None = None
     status: TurnStatus = "complete"
     reflection: ReflectionStatus = "off"
@@ -139,11 +141,11 @@ class MemoryOperation:
 class Excerpt:
     """The words a proposal rests on, quoted for its reviewer; erased with the user they are from."""
 
-    text: str
+    text: AnyText
     speaker: str | None = None
-    user_id: str | None = None
-    session_id: str | None = None
-    turn_id: str | None = None
+    user_id: Name | None = None
+    session_id: Name | None = None
+    turn_id: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)

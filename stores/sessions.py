@@ -13,9 +13,10 @@ from learngate.stores import codec, lexical, tree
 from learngate.stores.database import Database, upsert
 from learngate.stores.erasing import erase_turns, is_erased
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
+from learngate.stores.guard import AnyText, Count, Name, guarded
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
 from learngate.stores.tables import messages, proposals, sessions, turns
-from learngate.stores.text import check_name, check_namespace, check_text
+from learngate.stores.text import check_text
 
 MAX_ATTEMPTS = 5
 """A reflection that failed this often is left alone."""
@@ -42,6 +43,7 @@ class Placement:
     kept: tuple[str, ...]
 
 
+@guarded
 class Sessions:
     """Every conversation of a database. No method crosses from one user's session into another's."""
 
@@ -51,15 +53,12 @@ class Sessions:
 
     # -- whose it is -----------------------------------------------------------------------------------
 
-    def claim(self, session_id: str, user_id: str | None) -> Standing:
+    def claim(self, session_id: Name, user_id: Name | None) -> Standing:
         """Open a session for a user, or make sure that an open one is theirs. Running twice is harmless.
 
         Raises:
             NotAllowed: it belongs to somebody else, or to nobody while `user_id` is somebody.
         """
-        check_name(session_id, what="the session id")
-        if user_id is not None:
-            check_name(user_id, what="the user id")
         standing = self.standing(session_id)
         if standing is None:
             with self._db.write() as connection:
@@ -86,11 +85,6 @@ class Sessions:
             NotFound: the session has no turn `turn.parent`.
             InvalidInput: an id that cannot be stored, or a turn that does not begin with a human message.
         """
-        check_name(turn.session_id, what="the session id")
-        check_name(turn.id, what="the turn id")
-        check_namespace(turn.namespace)
-        if turn.user_id is not None:
-            check_name(turn.user_id, what="the user id")
         turn = replace(turn, messages=tuple(codec.whole(message) for message in turn.messages))
         if not turn.messages or turn.messages[0].type != "human":
             raise InvalidInput("a turn begins with the user's message: put a HumanMessage first")
@@ -137,7 +131,7 @@ class Sessions:
         with self._db.read() as connection:
             return {row.id: codec.from_text(row.data) for row in connection.execute(query)}
 
-    def window(self, session_id: str, *, turns: int = 5, head: str | None = None) -> list[Turn]:
+    def window(self, session_id: str, *, turns: Count = 5, head: str | None = None) -> list[Turn]:
         """Return the last completed turns on one branch, oldest first.
 
         `head` names the branch's last turn; `None` takes the session's newest, `""` an empty branch.
@@ -147,7 +141,7 @@ class Sessions:
             found = tree.load(connection, tree.of_session(session_id, tree.among(row.seq for row in chain)))
         return [*found.values()]
 
-    def place(self, session_id: str, *, head: str | None, message_id: str, keep: int) -> Placement:
+    def place(self, session_id: str, *, head: str | None, message_id: str, keep: Count) -> Placement:
         """Say where a message stands: the head it would follow, and whether it was delivered before.
 
         `kept` are the ids of the messages of the last `keep` turns up to the head, oldest first.
@@ -203,7 +197,7 @@ class Sessions:
             Session(row.id, row.user_id, row.opened_at, row.turns, row.last_at, _title(row.body)) for row in rows
         ]
 
-    def search(self, query: str, *, user_id: str | None, k: int = 10) -> list[TurnHit]:
+    def search(self, query: str, *, user_id: str | None, k: Count = 10) -> list[TurnHit]:
         """Return a user's past turns that share words with `query`, best first.
 
         Time and speaker are searched with the text.
@@ -247,7 +241,7 @@ class Sessions:
 
     # -- reflection ------------------------------------------------------------------------------------
 
-    def unreflected(self, *, limit: int = 100) -> list[Turn]:
+    def unreflected(self, *, limit: Count = 100) -> list[Turn]:
         """Return turns whose reflection is pending or failed, or whose tools' notes wait, the oldest first."""
         with self._db.read() as connection:
             found = tree.load(
@@ -264,7 +258,7 @@ class Sessions:
         return [*found.values()]
 
     def mark_reflection(
-        self, session_id: str, turn_id: str, status: ReflectionStatus, *, error: str | None = None
+        self, session_id: str, turn_id: str, status: ReflectionStatus, *, error: AnyText | None = None
     ) -> None:
         """Note how a turn's reflection ended, with the reason where it failed."""
         with self._db.write() as connection:
@@ -278,7 +272,7 @@ class Sessions:
                 tree.reflected(connection, session_id, turn_id)
 
     # `list` stands last, because below it the word means this method.
-    def list(self, *, user_id: str | None, limit: int = 100) -> list[Session]:
+    def list(self, *, user_id: str | None, limit: Count = 100) -> list[Session]:
         """Return a user's sessions, the latest first; `None` lists those that were opened by nobody."""
         return self._sessions(sessions.c.user_id.is_not_distinct_from(user_id), limit)
 

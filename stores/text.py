@@ -31,6 +31,21 @@ def check_text(text: object, *, what: str, limit: int) -> str:
     """
     if not isinstance(text, str):
         raise InvalidInput(f"{what} must be text, not {type(text).__name__}")
+    size = check_storable(text, what=what)
+    if size > limit:
+        raise InvalidInput(f"{what} has {size:,} bytes; at most {limit:,} are taken: shorten or split it")
+    stripped = text.strip()
+    if not stripped:
+        raise InvalidInput(f"{what} is empty")
+    return stripped
+
+
+def check_storable(text: str, *, what: str) -> int:
+    """Return how many bytes of UTF-8 a text has, or say why no database takes it.
+
+    Raises:
+        InvalidInput: it holds NUL or a lone surrogate.
+    """
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
@@ -40,12 +55,7 @@ def check_text(text: object, *, what: str, limit: int) -> str:
         ) from None
     if "\x00" in text:
         raise InvalidInput(f"{what} holds a NUL character: remove it first")
-    if size > limit:
-        raise InvalidInput(f"{what} has {size:,} bytes; at most {limit:,} are taken: shorten or split it")
-    stripped = text.strip()
-    if not stripped:
-        raise InvalidInput(f"{what} is empty")
-    return stripped
+    return size
 
 
 def check_name(name: object, *, what: str) -> str:
@@ -60,16 +70,16 @@ def check_name(name: object, *, what: str) -> str:
     return checked
 
 
-def check_namespace(namespace: object) -> str:
+def check_namespace(namespace: object, *, what: str = "the namespace") -> str:
     """Return a namespace as given: segments joined by single slashes, such as `acme/finance`.
 
     Raises:
         InvalidInput: when a segment is empty or padded with spaces, or the name cannot be stored.
     """
-    checked = check_name(namespace, what="the namespace")
+    checked = check_name(namespace, what=what)
     if not all(segment and segment == segment.strip() for segment in checked.split("/")):
         raise InvalidInput(
-            f"the namespace {checked!r} has an empty or padded segment: write it as 'team' or 'acme/finance'"
+            f"{what} {checked!r} has an empty or padded segment: write it as 'team' or 'acme/finance'"
         )
     return checked
 

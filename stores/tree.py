@@ -13,6 +13,7 @@ from learngate.stores.erasing import is_erased
 from learngate.stores.errors import NotFound
 from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, now
 from learngate.stores.tables import effects, messages, recalls, sessions, turns
+from learngate.stores.text import clean
 
 _turns = turns.c
 
@@ -103,7 +104,7 @@ def marked(session_id: str, turn_id: str, status: ReflectionStatus, error: str |
         .where(_turns.session_id == session_id, _turns.id == turn_id, _turns.reflection != "done")
         .values(
             reflection=status,
-            reflection_error=error,
+            reflection_error=None if error is None else clean(error),
             reflection_attempts=_turns.reflection_attempts + failed,
         )
     )

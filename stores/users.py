@@ -13,10 +13,11 @@ from learngate.stores.changes import note_change
 from learngate.stores.database import Database
 from learngate.stores.erasing import erase_memories
 from learngate.stores.errors import InvalidInput, NotFound
+from learngate.stores.guard import AnyText, Count, Name, Namespace, guarded
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
 from learngate.stores.tables import memory_revisions, user_memories
-from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text, clean, digest, lineage
+from learngate.stores.text import MEMORY_LIMIT, check_text, clean, digest, lineage
 from learngate.stores.tree import claim_effect, reflected, settled
 
 _memories = user_memories.c
@@ -25,6 +26,7 @@ ITEM_COST = 20
 """Characters that an item costs in a prompt beside its text: its dash, kind and id."""
 
 
+@guarded
 class Users:
     """The memories of every user. Each method is about one user, named first; there is no default user."""
 
@@ -34,12 +36,12 @@ class Users:
 
     def remember(
         self,
-        user_id: str,
-        text: str,
+        user_id: Name,
+        text: AnyText,
         *,
-        namespace: str | None = None,
+        namespace: Namespace | None = None,
         pinned: bool = False,
-        source: tuple[str, str] | None = None,
+        source: tuple[Name, Name] | None = None,
     ) -> UserMemory:
         """Store a fact about a user; one that is already stored, word for word, comes back as it is.
 
@@ -48,16 +50,13 @@ class Users:
         Raises:
             InvalidInput: no user, or a text that cannot be stored.
         """
-        _check_user(user_id)
-        if namespace is not None:
-            check_namespace(namespace)
         checked = check_text(text, what="the memory", limit=MEMORY_LIMIT)
         with self._db.write() as connection:
             memory_id = _add(connection, user_id, checked, namespace=namespace, pinned=pinned, source=source)
             return _memory(_row(connection, user_id, memory_id))
 
     def update(
-        self, user_id: str, memory_id: int, text: str | None = None, *, pinned: bool | None = None
+        self, user_id: Name, memory_id: int, text: AnyText | None = None, *, pinned: bool | None = None
     ) -> UserMemory:
         """Change a memory's text, or pin or unpin it; its earlier text stays in its history.
 
@@ -65,7 +64,6 @@ class Users:
             NotFound: the user has no such memory.
             InvalidInput: a text that cannot be stored, or one that another memory of the user already has.
         """
-        _check_user(user_id)
         checked = None if text is None else check_text(text, what="the memory", limit=MEMORY_LIMIT)
         with self._db.write() as connection:
             _row(connection, user_id, memory_id)
@@ -75,13 +73,12 @@ class Users:
                 connection.execute(update(user_memories).where(_memories.id == memory_id).values(pinned=pinned))
             return _memory(_row(connection, user_id, memory_id))
 
-    def forget(self, user_id: str, memory_id: int) -> UserMemory:
+    def forget(self, user_id: Name, memory_id: int) -> UserMemory:
         """Stop recalling a memory; return what it was.
 
         Raises:
             NotFound: the user has no such memory.
         """
-        _check_user(user_id)
         with self._db.write() as connection:
             forgotten = _memory(_row(connection, user_id, memory_id))
             _forget(connection, user_id, memory_id, source=None)
@@ -89,10 +86,10 @@ class Users:
 
     def apply(
         self,
-        user_id: str,
+        user_id: Name,
         operations: Sequence[MemoryOperation],
         *,
-        source: tuple[str, str],
+        source: tuple[Name, Name],
         effect: str = "remember",
         final: bool = True,
         settles: bool = False,
@@ -106,7 +103,6 @@ class Users:
         Raises:
             InvalidInput: no user, or a text that cannot be stored.
         """
-        _check_user(user_id)
         operations = [_checked(operation) for operation in operations]
         stored: list[UserMemory] = []
         with self._db.write() as connection:
@@ -123,7 +119,7 @@ class Users:
         return stored
 
     def recall(
-        self, user_id: str, query: str, *, budget: int = 600, namespace: str | None = None
+        self, user_id: Name, query: AnyText, *, budget: Count = 600, namespace: Namespace | None = None
     ) -> list[MemoryHit]:
         """Return the memories that matter to a message, within `budget` tokens (of four characters).
 
@@ -131,7 +127,6 @@ class Users:
         but did not fit any more comes last, with `shown=False`. A memory that was kept for one namespace is
         recalled in it and below it only; without `namespace` all are.
         """
-        _check_user(user_id)
         room = budget * 4
         mine = _active(user_id)
         if namespace is not None:
@@ -158,19 +153,17 @@ class Users:
         others = [MemoryHit(_memory(row), scores.get(row.id, 0.0)) for row in found if row.id not in held]
         return _within(room, hits + sorted(others, key=lambda hit: -hit.score))
 
-    def erase(self, user_id: str) -> int:
+    def erase(self, user_id: Name) -> int:
         """Delete every memory of a user with its history and vectors; return how many there were.
 
         `Memory.erase` takes the rest of a user, too, and what is left on the disk.
         """
-        _check_user(user_id)
         with self._db.write() as connection:
             return erase_memories(connection, user_id)["memories"]
 
     # `list` stands last, because below it the word means this method.
-    def list(self, user_id: str, *, limit: int = 1000) -> list[UserMemory]:
+    def list(self, user_id: Name, *, limit: Count = 1000) -> list[UserMemory]:
         """Return a user's memories: pinned first, then the latest."""
-        _check_user(user_id)
         with self._db.read() as connection:
             return [_memory(row) for row in connection.execute(_active(user_id).limit(limit))]
 
@@ -351,9 +344,3 @@ def _within(room: int, hits: list[MemoryHit]) -> list[MemoryHit]:
 
 def _scope(user_id: str) -> str:
     return lexical.scope_token("user", user_id)
-
-
-def _check_user(user_id: object) -> None:
-    if user_id is None:
-        raise InvalidInput("a user memory needs a user: there is no default one")
-    check_name(user_id, what="the user id")

@@ -548,6 +548,13 @@ def test_turns_wait_for_their_reflection_until_it_is_done_or_has_failed_too_ofte
     assert memory.sessions.unreflected(limit=0) == []
 
 
+@pytest.mark.parametrize("reason", ["a\x00b", "\ud800", "x" * 100_000])
+def test_a_reflection_that_failed_with_any_words_is_noted(memory, reason):
+    memory.sessions.append(turn("s", id="q1", reflection="pending"))
+    memory.sessions.mark_reflection("s", "q1", "failed", error=reason)
+    assert memory.sessions.get("s", "q1").reflection == "failed"
+
+
 def test_what_a_models_tools_noted_waits_until_it_has_taken_effect(memory):
     noted = {"operations": [{"op": "add", "text": "likes \ud800 tea"}], "candidate": None}
     memory.sessions.append(turn("s", id="noted", noted=noted))

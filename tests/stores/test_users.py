@@ -159,12 +159,12 @@ def rows(memory: Memory, table: str, where: str = "true") -> int:
 @pytest.mark.parametrize("text", ["", "  ", "x" * 100_000, "a\x00", "\ud800", None, 5])
 def test_a_text_that_cannot_be_stored_is_refused_and_nothing_is_half_written(memory, text):
     kept = memory.users.remember("ana", "likes tea")
-    with pytest.raises(InvalidInput, match="the memory"):
+    with pytest.raises(InvalidInput, match=r"the (memory|text)"):
         memory.users.remember("ana", text)
     if text is not None:
-        with pytest.raises(InvalidInput, match="the memory"):
+        with pytest.raises(InvalidInput, match=r"the (memory|text)"):
             memory.users.update("ana", kept.id, text)
-        with pytest.raises(InvalidInput, match="the memory"):
+        with pytest.raises(InvalidInput, match=r"the (memory|operations)"):
             memory.users.apply(
                 "ana", [MemoryOperation("add", "likes rain"), MemoryOperation("add", text)], source=("s", "t")
             )

@@ -1,0 +1,163 @@
+"""Signatures that are held to: a store takes what its methods' annotations say, and refuses all else."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from learngate.stores.errors import InvalidInput
+from learngate.stores.text import check_name, check_namespace, check_storable
+
+Class = TypeVar("Class", bound=type)
+LARGEST = 2**63 - 1
+
+
+def _is_count(value: int, what: str) -> None:
+    if not 0 <= value < 2**31:
+        raise InvalidInput(f"{what} is a number from 0 to {2**31 - 1:,}, not {value:,}")
+
+
+def _is_name(value: str, what: str) -> None:
+    check_name(value, what=what)
+
+
+def _is_namespace(value: str, what: str) -> None:
+    check_namespace(value, what=what)
+
+
+Count = Annotated[int, _is_count]
+"""How many rows, turns or tokens are wanted, at most."""
+Name = Annotated[str, _is_name]
+"""An id or a name that is going to be stored."""
+Namespace = Annotated[str, _is_namespace]
+"""Segments joined by single slashes, such as `acme/finance`."""
+AnyText = Annotated[str, "as it comes"]
+"""Text that need not be fit to be stored: it is checked, or made fit, where it is used."""
+
+
+def guarded(store: Class) -> Class:
+    """Hold every public method of a class to its signature, before it begins.
+
+    A value of a type that the annotation does not name, a number that no database holds and a text with NUL or
+    a lone surrogate in it are an `InvalidInput`; so are such values inside records. A wrong number of arguments
+    stays Python's own `TypeError`.
+    """
+    for name, method in [*vars(store).items()]:
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(store, name, _held(method))
+    return store
+
+
+def _held(method: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def held(*given: Any, **named: Any) -> Any:
+        kinds = _kinds(method)
+        for name, value in signature.bind(*given, **named).arguments.items():
+            if name in kinds:
+                _check(kinds[name], value, f"the {name.replace('_', ' ')}")
+        return method(*given, **named)
+
+    return held
+
+
+@functools.cache
+def _kinds(annotated: Any) -> dict[str, Any]:
+    # Read at the first call: at the time of the definition not every name in the annotations is there yet.
+    return {name: kind for name, kind in get_type_hints(annotated, include_extras=True).items() if name != "return"}
+
+
+def _check(kind: Any, value: Any, what: str) -> None:
+    """Refuse a value that is not of a kind, as an annotation names it; a union is one of a kind and `None`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is not None:
+            (some,) = (one for one in inner if one is not NoneType)
+            _check(some, value, what)
+    elif origin is Annotated:
+        _check_rules(inner[0], inner[1:], value, what)
+    elif origin is Literal:
+        if not isinstance(value, str) or value not in inner:
+            raise InvalidInput(f"{what} is one of {', '.join(map(repr, inner))}, not {_shown(value)}")
+    elif origin is tuple:
+        _check_tuple(inner, value, what)
+    elif origin in (list, Sequence):
+        if not isinstance(value, list | tuple):
+            raise _wrong(what, "a list", value)
+        for number, one in enumerate(value, 1):
+            _check(inner[0], one, f"number {number} of {what}")
+    elif is_dataclass(kind):
+        _check_record(kind, value, what)
+    else:
+        _check_plain(origin or kind, value, what)
+
+
+def _check_plain(kind: Any, value: Any, what: str) -> None:
+    if kind is Any:
+        return
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) <= LARGEST else math.inf
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _wrong(what, _WORDS.get(kind, kind.__name__), value)
+    if isinstance(value, str):
+        check_storable(value, what=what)
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise InvalidInput(f"{what} is a number of more than 64 bits")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"{what} is a number, not {value}")
+    elif isinstance(value, datetime):
+        _check_moment(value, what)
+
+
+def _check_moment(value: datetime, what: str) -> None:
+    try:
+        value.astimezone(UTC)
+    except (OverflowError, ValueError) as error:
+        raise InvalidInput(f"{what} is no time that can be stored: {error}") from None
+
+
+def _check_rules(kind: Any, rules: Sequence[Any], value: Any, what: str) -> None:
+    if kind is str and not isinstance(value, str):
+        raise _wrong(what, "text", value)
+    if kind is not str:
+        _check(kind, value, what)
+    for rule in rules:
+        if callable(rule):
+            rule(value, what)
+
+
+def _check_tuple(kinds: Sequence[Any], value: Any, what: str) -> None:
+    if not isinstance(value, tuple | list):
+        raise _wrong(what, "a tuple", value)
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        kinds = [kinds[0]] * len(value)
+    if len(kinds) != len(value):
+        raise InvalidInput(f"{what} has {len(kinds)} parts, not {len(value)}")
+    for number, (kind, one) in enumerate(zip(kinds, value, strict=True), 1):
+        _check(kind, one, f"number {number} of {what}")
+
+
+def _check_record(kind: Any, value: Any, what: str) -> None:
+    if not isinstance(value, kind):
+        raise _wrong(what, kind.__name__, value)
+    kinds = _kinds(kind)
+    for field in fields(kind):
+        _check(kinds[field.name], getattr(value, field.name), f"{what}: its {field.name.replace('_', ' ')}")
+
+
+_WORDS: Mapping[Any, str] = {str: "text", int: "a number", float: "a number", bool: "True or False", dict: "a dict"}
+
+
+def _wrong(what: str, wanted: str, value: object) -> InvalidInput:
+    return InvalidInput(f"{what} must be {wanted}, not {type(value).__name__}")
+
+
+def _shown(value: object) -> str:
+    return repr(value[:40]) if isinstance(value, str) else type(value).__name__
