@@ -6,6 +6,7 @@ import pytest
 from learngate.stores import Decision, Excerpt, InvalidInput, MemoryOperation
 from tests.stores.support import draft, turn
 
+QUOTING = draft("x", excerpts=(Excerpt("y", user_id="z" * 201),))
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
         (lambda m: m.users.remember("ana", "tea", pinned=1), "the pinned must be True or False, not int"),
         (lambda m: m.users.remember("ana", "tea", source="st"), "the source must be a tuple, not str"),
         (lambda m: m.users.remember("ana", "tea", source=("s",)), "the source has 2 parts, not 1"),
-        (lambda m: m.users.apply("ana", [MemoryOperation("add", 5)], source=("s", "t")), "number 1 of the operations: its text"),
+        (lambda m: m.users.apply("ana", [MemoryOperation("add", 5)], source=("s", "t")), "number 1 of the oper"),
         (lambda m: m.users.apply("ana", ["add"], source=("s", "t")), "must be MemoryOperation, not str"),
         (lambda m: m.users.recall("ana", "tea", budget=float("nan")), "the budget must be a number, not float"),
         (lambda m: m.sessions.window("s", turns=-1), "the turns is a number from 0"),
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
         (lambda m: m.sessions.append(turn("s", happened_at="now")), "its happened at must be datetime, not str"),
         (lambda m: m.sessions.append(turn("s", usage=[1])), "its usage must be a dict, not list"),
         (lambda m: m.sessions.append("hello"), "the turn must be Turn, not str"),
-        (lambda m: m.learnings.propose(draft("x", excerpts=(Excerpt("y", user_id="z" * 201),)), namespace="n"), "its user id"),
+        (lambda m: m.learnings.propose(QUOTING, namespace="n"), "number 1 of the draft: its excerpts: its user id"),
         (lambda m: m.learnings.decide(1, "approve", reviewer="rev"), "the decision must be Decision, not str"),
         (lambda m: m.learnings.decide(1, Decision("maybe"), reviewer="rev"), "its type is one of 'approve'"),
         (lambda m: m.learnings.list(namespace="n", status="gone"), "the status is one of 'active', 'retired'"),
