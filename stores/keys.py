@@ -26,7 +26,9 @@ def find_key(database: Database, given: str | None = None) -> Key | None:
         ConfigurationError: a key that is too short, or a key file that cannot be read or that others can.
     """
     if given is not None:
-        return _key(given.encode(), "audit_key=")
+        if not isinstance(given, str):
+            raise ConfigurationError(f"audit_key= is text, not {type(given).__name__}")
+        return _key(given.encode(errors="surrogatepass"), "audit_key=")
     named = os.environ.get(KEY_VARIABLE)
     if named is not None:
         return _key(named.encode(errors="surrogateescape"), KEY_VARIABLE)

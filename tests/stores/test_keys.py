@@ -89,6 +89,12 @@ def test_a_key_that_can_be_guessed_is_refused(path, monkeypatch, given):
         opened(path)
 
 
+@pytest.mark.parametrize("given", [b"x" * 40, 7, ["a"]])
+def test_a_key_that_is_no_text_is_refused(path, given):
+    with pytest.raises(ConfigurationError, match="audit_key= is text, not"):
+        opened(path, audit_key=given)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\x00" * 100, b"\xff\xfe"])
 def test_a_key_file_that_holds_no_key_is_refused(path, key_file, content):
     key_file.write_bytes(content)
