@@ -192,8 +192,8 @@ def _unreached(database: Database, others: int) -> Sequence[str]:
     copies = "backups, snapshots, exported files and copies of the database"
     if database.dialect != "sqlite":
         copies = (
-            "PostgreSQL's write-ahead log, replicas, backups and dumps; and, until it is rewritten"
-            " (VACUUM FULL), dead space inside its tables' files"
+            "PostgreSQL's write-ahead log, replicas, backups and dumps; until it is rewritten (VACUUM FULL), dead"
+            " space inside its tables' files; statistics of tables that are empty now"
         )
     given = f"checkpointers other than the {others} that were given" if others else "other checkpointers"
     return (

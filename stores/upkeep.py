@@ -16,6 +16,9 @@ from learngate.stores.tables import learnings, metadata, turns, user_memories
 SEARCHED = (learnings.name, user_memories.name, turns.name)
 """The tables with a full-text index."""
 
+CHECKPOINTS = {"checkpoints", "checkpoint_blobs", "checkpoint_writes"}
+"""LangGraph's tables on PostgreSQL."""
+
 
 def purge_terms(connection: Connection) -> None:
     """Let the full-text indexes drop the words of deleted rows, which they keep until their segments are merged."""
@@ -28,13 +31,19 @@ def scrub(database: Database) -> str | None:
     """Clear what deleted rows leave in free pages and in the log; return why, where it could not be done.
 
     SQLite rewrites the file and empties its write-ahead log, for which no other process may be reading or
-    writing. PostgreSQL gives the dead rows' space free, and writes over it in time.
+    writing. PostgreSQL builds the full-text indexes and its statistics anew, gives the dead rows' space free, and
+    writes over it in time.
     """
     try:
         with closing(database.connect()) as raw, database.translated():
             if database.dialect != "sqlite":
                 raw.execute("SET statement_timeout = 0")
-                raw.execute(f"VACUUM {', '.join(metadata.tables)}")
+                # ANALYZE, because the planner's statistics hold frequent words and names; REINDEX, because GIN
+                # keeps every word that it has ever seen.
+                there = {row[0] for row in raw.execute("SELECT tablename FROM pg_tables").fetchall()}
+                raw.execute(f"VACUUM (ANALYZE) {', '.join([*metadata.tables, *(there & CHECKPOINTS)])}")
+                for name in SEARCHED:
+                    raw.execute(f"REINDEX INDEX CONCURRENTLY {name}_searchable")
                 return None
             raw.execute("VACUUM")
             if database.in_memory or not raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
@@ -42,7 +51,8 @@ def scrub(database: Database) -> str | None:
             reason = "another process is reading the database"
     except StoreError as error:
         reason = str(error)
-    return f"free pages and the write-ahead log of {database.name} ({reason}): erase once more"
+    left = "free pages and the write-ahead log" if database.dialect == "sqlite" else "dead rows and statistics"
+    return f"{left} of {database.name} ({reason}): erase once more"
 
 
 def size(database: Database) -> int:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -402,8 +402,10 @@ def test_on_postgres_no_row_of_any_table_holds_it_and_the_receipt_says_what_the_
         fill(memory, USER, SESSION)
         said = "\n".join(row for held in table_rows(memory).values() for row in held).lower()
         assert [mark for mark in MARKS if mark not in said] == []
+        assert {"askedmark", USER} <= set(statistics(memory))
         receipt = memory.erase(USER)
         assert receipt.scrubbed
+        assert statistics(memory, analyze=False) == []
         after = table_rows(memory)
         said = "\n".join(row for held in after.values() for row in held).lower()
         assert [mark for mark in MARKS if mark in said] == []
@@ -413,6 +415,15 @@ def test_on_postgres_no_row_of_any_table_holds_it_and_the_receipt_says_what_the_
             assert word in receipt.unreached[0]
         with pytest.raises(NotAllowed, match="was erased"):
             memory.sessions.claim(SESSION, USER)
+
+
+def statistics(memory: Memory, *, analyze: bool = True) -> list[str]:
+    """Return the marks that the planner's statistics hold."""
+    with closing(memory.database.connect()) as raw:
+        if analyze:
+            raw.execute("ANALYZE")
+        said = repr(raw.execute("SELECT * FROM pg_stats WHERE schemaname = 'public'").fetchall()).lower()
+    return [mark for mark in MARKS if mark in said]
 
 
 def table_rows(memory: Memory) -> dict[str, Counter]:
