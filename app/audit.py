@@ -22,9 +22,10 @@ app = typer.Typer(no_args_is_help=True, help="Sign what is learned, so that a ch
 
 @app.command()
 def init(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
-    """Make a key, in a file beside the database, and sign what has been learned so far.
+    """Make a key, and sign what has been learned so far.
 
-    With LEARNGATE_AUDIT_KEY set there is a key already: use `learngate audit sign`.
+    It is shown first. The key is a file beside the database: keep a copy of it elsewhere. With LEARNGATE_AUDIT_KEY
+    set there is a key already: use `learngate audit sign`.
     """
     from learngate.stores import ConfigurationError
     from learngate.stores.audit import Ledger
@@ -58,7 +59,10 @@ def init(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
 
 @app.command()
 def sign(yes: Yes = False, db: Db = None) -> None:
-    """Sign what is not signed yet, after showing it: what is from before there was a key, or was inserted."""
+    """Sign what is not signed yet, after showing it.
+
+    That is what is from before there was a key, or what somebody inserted.
+    """
     from learngate.stores import signing
 
     with opened(db) as memory:
@@ -73,10 +77,10 @@ def sign(yes: Yes = False, db: Db = None) -> None:
 
 @app.command()
 def restart(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
-    """Sign everything anew as it is now, after showing what is wrong with it.
+    """Sign everything anew, as it is now.
 
-    For a key that was lost or is to be replaced, a backup that was restored, or damage that you accept. Where
-    there is no key, one is made. What the old signatures proved is gone.
+    What is wrong with it is shown first. For a key that was lost or is to be replaced, a backup that was restored, or
+    damage that you accept. Where there is no key, one is made. What the old signatures proved is gone.
     """
     from learngate.stores import signing
     from learngate.stores.audit import Ledger
@@ -107,9 +111,9 @@ def restart(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
 
 @app.command()
 def mend(yes: Yes = False, db: Db = None) -> None:
-    """Put back the learnings that somebody changed past the gate, from their newest signed revision.
+    """Put back learnings that somebody changed past the gate.
 
-    One that nobody decided is removed. Both are shown first.
+    What their newest signed revisions say is put back. One that nobody decided is removed. Both are shown first.
     """
     from learngate.stores import ConfigurationError, signing
 

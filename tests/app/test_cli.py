@@ -8,7 +8,11 @@ import pytest
 
 from tests.app.support import LEARNGATE, RULE, Terminal, learngate
 
-COMMANDS = "chat demo review reflect learnings memories sessions doctor export import backup erase".split()
+COMMANDS = [
+    *("chat", "demo", "review", "reflect", "learnings", "memories", "sessions"),
+    *("doctor", "audit", "export", "import", "backup", "erase"),
+]
+GROUPS = {"learnings", "memories", "sessions", "audit"}
 HEAVY = {"sqlalchemy", "langgraph", "langchain", "langchain_core", "faiss", "numpy", "wordllama", "google"}
 
 
@@ -38,11 +42,13 @@ def test_alone_it_shows_its_commands(run):
     assert "..." not in result.stdout.partition("Commands:")[2]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "learnings revert", "memories add", "sessions delete"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "learnings revert", "memories add", "sessions delete", "audit init"]
+)
 def test_every_command_explains_itself(command, told):
     shown = told(*command.split(), "--help")
     assert shown.startswith("Usage: ")
-    if command.split()[0] not in {"learnings", "memories", "sessions"} or " " in command:
+    if command not in GROUPS:
         assert command == "demo" or "--db" in shown
 
 
