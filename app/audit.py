@@ -79,8 +79,8 @@ def sign(yes: Yes = False, db: Db = None) -> None:
 def restart(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
     """Sign everything anew, as it is now.
 
-    What is wrong with it is shown first. For a key that was lost or is to be replaced, a backup that was restored, or
-    damage that you accept. Where there is no key, one is made. What the old signatures proved is gone.
+    What is wrong with it is shown first. For a key that was lost or is to be replaced, a backup that was restored,
+    or damage that you accept. Where there is no key, one is made. What the old signatures proved is gone.
     """
     from learngate.stores import signing
     from learngate.stores.audit import Ledger
