@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+FUZZ_EXAMPLES ?= 100000
+SOAK_MINUTES  ?= 30
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick format lint types imports tests notebooks reliability clean
+.PHONY: help demo test quick format lint types imports tests notebooks fuzz soak reliability clean
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +37,13 @@ notebooks: $(VENV)/.dev
 
 reliability: $(VENV)/.dev ## break it at length on both databases, and write docs/reliability.md (half an hour)
 	@$(BIN)/python -m tests.reliability
+
+fuzz: $(VENV)/.dev ## call the stores and the gate with anything at all: FUZZ_EXAMPLES times on SQLite, a fifth on PostgreSQL
+	@$(BIN)/python -m tests.fuzz --database sqlite --examples $(FUZZ_EXAMPLES)
+	@$(BIN)/python -m tests.fuzz --database postgres --examples $$(($(FUZZ_EXAMPLES) / 5))
+
+soak: $(VENV)/.dev ## look for new examples of every law, on both databases, for SOAK_MINUTES
+	@$(BIN)/python -m tests.soak $(SOAK_MINUTES)
 
 clean: ## remove what was built
 	@rm -rf $(VENV) build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

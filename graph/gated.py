@@ -21,6 +21,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langchain_core.runnables.graph import Graph
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot, StateUpdate
@@ -308,6 +309,11 @@ def _check_command(given: Any) -> None:
         raise InvalidInput(f"a Command can only go to the end ({END!r}): {EXPECTED}, or Command(resume=…)")
     if given.resume is None and not goto:
         raise InvalidInput(f"a resume needs an answer: {HOW_TO_ANSWER}")
+    try:
+        JsonPlusSerializer().dumps_typed(given.resume)
+    except (TypeError, ValueError, RecursionError) as error:
+        # A checkpoint keeps the answer as it came.
+        raise InvalidInput(f"the answer cannot be kept ({error}): {HOW_TO_ANSWER}") from error
 
 
 def _check_kept(snapshot: StateSnapshot) -> None:
