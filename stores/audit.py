@@ -340,7 +340,7 @@ def readable(
     """Return the rows of a query with these keys, and the keys of those that hold what cannot be read."""
     try:
         return list(connection.execute(query.where(key.in_(ids)))), []
-    except (DBAPIError, ValueError) as error:
+    except (DBAPIError, StoreUnusable, ValueError) as error:
         # Bytes that are no UTF-8, or a time that is none: one row must not hide the others.
         if isinstance(error, DBAPIError) and "decode to UTF-8" not in str(error):
             raise

@@ -332,7 +332,7 @@ ledger = Table(
     Column("revision", Integer, nullable=False, comment="0 for a decision"),
     Column("commitment", String, nullable=False),
     Column("mac", String, nullable=False),
-    UniqueConstraint("kind", "row_id", "revision"),
+    UniqueConstraint("row_id", "kind", "revision"),
     _one_of("kind", "decision", "revision"),
 )
 
