@@ -1,5 +1,6 @@
 """Where memory lives: SQL rows, and what is derived from them."""
 
+from learngate.stores.erasing import Receipt
 from learngate.stores.errors import (
     AlreadyDecided,
     ConfigurationError,
@@ -14,6 +15,7 @@ from learngate.stores.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from learngate.stores.importing import Imported
 from learngate.stores.memory import Memory, open_memory
 from learngate.stores.records import (
     Decision,
@@ -39,6 +41,7 @@ __all__ = [
     "Decision",
     "DecisionRecord",
     "Excerpt",
+    "Imported",
     "InvalidInput",
     "LearngateError",
     "Learning",
@@ -51,6 +54,7 @@ __all__ = [
     "Outdated",
     "Proposal",
     "ProposalDraft",
+    "Receipt",
     "ReflectionFailed",
     "Revision",
     "Session",
