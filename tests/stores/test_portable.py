@@ -2,7 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +27,7 @@ from learngate.stores import (
 from learngate.stores.records import Recalled
 from learngate.stores.verify import all_faults
 from tests.databases import BOTH, database
-from tests.stores.support import Hashed, draft
+from tests.stores.support import Hashed, draft, together
 
 KEY = "0123456789abcdef" * 4
 
@@ -517,3 +520,41 @@ def test_whatever_stands_in_a_line_is_taken_or_refused_in_our_words_and_then_not
         with fresh() as third:
             third.load(io.BytesIO(again), actor="ida")
             assert between(whole(third)) == between(again)
+
+
+@pytest.mark.parametrize("line", [1, 5, 9])
+def test_an_import_that_is_killed_has_brought_nothing_and_the_next_one_brings_all(tmp_path, line):
+    file, url = tmp_path / "all.jsonl", f"sqlite:///{tmp_path}/b.db"
+    with fresh() as source:
+        example(source)
+        file.write_bytes(whole(source))
+    script = f"""
+import os, signal, sys
+from learngate.stores import open_memory
+
+def kill(done, _):
+    if done > {line}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+memory = open_memory({url!r}, audit_key={KEY!r})
+memory.load(open({str(file)!r}, "rb"), actor="ida", progress=kill)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert done.returncode == -9
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as target:
+        assert between(whole(target)) == []
+        with file.open("rb") as again:
+            assert target.load(again, actor="ida").known == {}
+        assert between(whole(target)) == between(file.read_bytes())
+        assert list(all_faults(target.ledger)) == []
+
+
+def test_two_who_import_the_same_at_once_import_it_once(tmp_path):
+    with fresh() as source:
+        example(source)
+        data = whole(source)
+    url = f"sqlite:///{tmp_path}/b.db"
+    with open_memory(url, embedder=Hashed()) as one, open_memory(url, embedder=Hashed()) as other:
+        took = together(*(partial(memory.load, io.BytesIO(data), actor="ida") for memory in (one, other)))
+        assert sorted(len(each.new) for each in took) == [0, 5]
+        assert between(whole(one)) == between(data)
