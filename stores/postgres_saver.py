@@ -58,6 +58,8 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
         included: so whoever comes second asks again and again instead of waiting.
         """
         with self._db.translated(), self._pool.connection() as connection:
+            if self._is_set_up(connection):
+                return
             deadline = monotonic() + SETUP_SECONDS
             while not _locked(connection, SETUP):
                 if monotonic() > deadline:
@@ -70,6 +72,13 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
                 super().setup()
             finally:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (SETUP,))
+
+    def _is_set_up(self, connection: Connection[DictRow]) -> bool:
+        there = connection.execute("SELECT to_regclass('checkpoint_migrations') AS name").fetchone()
+        if there is None or there["name"] is None:
+            return False
+        newest = connection.execute("SELECT max(v) AS version FROM checkpoint_migrations").fetchone()
+        return newest is not None and newest["version"] == len(self.MIGRATIONS) - 1
 
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
