@@ -1,10 +1,15 @@
-"""Messages to text and back, losslessly: tool calls, thought signatures, usage and all."""
+"""Messages to text and back, losslessly: tool calls, thought signatures, usage and all.
+
+Each text ends with a checksum of itself, because an SQLite file has none: a bit that has flipped on a disk is an
+error, and never other words.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import reprlib
+import zlib
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -17,10 +22,16 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel
 
+from learngate.stores.errors import StoreUnusable
+
 FORMAT = 1
 MAX_DEPTH = 100
 """How deeply lists and dicts may nest; what is deeper, or holds itself, is kept as its `repr`."""
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, LookupError)
+"""What `from_text` raises of a text that is not one of `to_text`'s."""
 _BYTES = "__bytes__"
+_SEAL = ',"seal":"'
+_SEALED = len(_SEAL) + 10
 _said = reprlib.Repr()
 _said.maxother = 10_000
 
@@ -43,12 +54,37 @@ def to_text(message: BaseMessage) -> str:
         # pydantic refuses an artifact that holds itself.
         dumped = messages_to_dict([message.model_copy(update={"artifact": None})])[0]
         dumped["data"]["artifact"] = artifact
-    return json.dumps(_encode(dumped), separators=(",", ":"))
+    text = json.dumps(_encode(dumped), separators=(",", ":"))
+    return f'{text[:-1]}{_SEAL}{_checksum(text)}"}}'
 
 
 def from_text(text: str) -> BaseMessage:
-    """Return the message that `to_text` was given."""
+    """Return the message that `to_text` was given; a text without a checksum is taken as it is."""
+    ending = text[-_SEALED:]
+    if ending.startswith(_SEAL):
+        text = f"{text[:-_SEALED]}}}"
+        if ending[len(_SEAL) : -2] != _checksum(text):
+            raise ValueError("it is not what was written: its checksum is another")
     return messages_from_dict([json.loads(text, object_hook=_decode)])[0]
+
+
+def recorded(text: str, *, session: str) -> BaseMessage:
+    """Return a message of a session, as it was recorded.
+
+    Raises:
+        StoreUnusable: it cannot be read any more.
+    """
+    try:
+        return from_text(text)
+    except UNREADABLE as error:
+        raise StoreUnusable(
+            f"a message of session {session!r} is damaged ({str(error).splitlines()[0]}): restore a backup, or let"
+            " `learngate doctor --repair` set it aside"
+        ) from error
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _encode(value: Any, depth: int = 0) -> Any:

@@ -129,7 +129,7 @@ class Sessions:
             .where(turns.c.session_id == session_id, messages.c.id.in_(ids))
         )
         with self._db.read() as connection:
-            return {row.id: codec.from_text(row.data) for row in connection.execute(query)}
+            return {row.id: codec.recorded(row.data, session=session_id) for row in connection.execute(query)}
 
     def window(self, session_id: str, *, turns: Count = 5, head: str | None = None) -> list[Turn]:
         """Return the last completed turns on one branch, oldest first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -30,6 +31,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from learngate.stores.errors import StoreUnusable
+
+
+def _damaged(what: str) -> StoreUnusable:
+    return StoreUnusable(
+        f"the database is damaged: {what} in it cannot be read. Restore a backup, or let"
+        " `learngate doctor --repair` mend it"
+    )
+
 
 class Moment(TypeDecorator[datetime]):
     """A UTC time as ISO 8601 text of fixed width, so that it sorts the same on every database."""
@@ -43,7 +53,12 @@ class Moment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Read a time from text."""
-        return None if value is None else datetime.fromisoformat(value)
+        if value is None:
+            return None
+        try:
+            return datetime.fromisoformat(value)
+        except (ValueError, TypeError) as error:
+            raise _damaged("a time") from error
 
 
 class Json(TypeDecorator[Any]):
@@ -58,7 +73,10 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
         """Read a value from text."""
-        return None if value is None else json.loads(value)
+        try:
+            return None if value is None else json.loads(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _damaged("a value") from error
 
 
 class UnitVector(TypeDecorator[NDArray[np.float32]]):
@@ -176,6 +194,16 @@ effects = Table(
     Column("at", Moment, nullable=False),
 )
 
+
+def checksum(text: str) -> int:
+    """Return a checksum of a text: an SQLite file has none, and a bit that flips on a disk makes other words."""
+    return zlib.crc32(text.encode())
+
+
+def _of_text(context: Any) -> int:
+    return checksum(context.get_current_parameters()["text"])
+
+
 user_memories = Table(
     "user_memories",
     metadata,
@@ -184,6 +212,7 @@ user_memories = Table(
     Column("user_id", String, nullable=False),
     Column("namespace", String),
     Column("text", Text, nullable=False),
+    Column("checksum", BigInteger, default=_of_text, comment="of the text"),
     Column("digest", String, nullable=False),
     Column("pinned", Boolean, nullable=False, default=False),
     Column("revision", Integer, nullable=False, default=1),

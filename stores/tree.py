@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Update, case, insert, literal, select, update
 
 from learngate.stores import codec, lexical
 from learngate.stores.database import upsert
 from learngate.stores.erasing import is_erased
-from learngate.stores.errors import NotFound
-from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, now
+from learngate.stores.errors import NotFound, StoreUnusable
+from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, TurnStatus, now
 from learngate.stores.tables import effects, messages, recalls, sessions, turns
 from learngate.stores.text import clean
 
 _turns = turns.c
+STATUSES = get_args(TurnStatus)
 
 
 def record(connection: Connection, turn: Turn) -> None:
@@ -146,7 +147,13 @@ def chain(connection: Connection, session_id: str, head: str | None, limit: int)
             _turns.seq == line.c.parent_seq, line.c.steps < limit
         )
     )
-    return connection.execute(select(line).where(line.c.status == "complete").order_by(line.c.steps)).all()
+    rows = connection.execute(select(line).order_by(line.c.steps)).all()
+    for row in rows:
+        if row.status not in STATUSES:  # SQLite does not look at what it reads
+            raise StoreUnusable(
+                f"turn {row.id!r} of session {session_id!r} is damaged: restore a backup, or see `learngate doctor`"
+            )
+    return [row for row in rows if row.status == "complete"]
 
 
 def _newest(session_id: str) -> Any:
@@ -177,12 +184,13 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
     if not before <= parents.keys():
         parents |= dict(connection.execute(select(_turns.seq, _turns.id).where(_turns.seq.in_(before))).all())
     said: dict[int, list[Any]] = {seq: [] for seq in seqs}
+    session_of = {row.seq: row.session_id for row in rows}
     for row in connection.execute(
         select(messages.c.turn_seq, messages.c.data)
         .where(messages.c.turn_seq.in_(seqs))
         .order_by(messages.c.turn_seq, messages.c.position)
     ):
-        said[row.turn_seq].append(codec.from_text(row.data))
+        said[row.turn_seq].append(codec.recorded(row.data, session=session_of[row.turn_seq]))
     recalled = _recalled(connection, seqs)
     return {
         row.seq: Turn(

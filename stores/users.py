@@ -12,11 +12,11 @@ from learngate.stores import lexical
 from learngate.stores.changes import note_change
 from learngate.stores.database import Database
 from learngate.stores.erasing import erase_memories
-from learngate.stores.errors import InvalidInput, NotFound
+from learngate.stores.errors import InvalidInput, NotFound, StoreUnusable
 from learngate.stores.guard import AnyText, Count, Name, Namespace, guarded
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
-from learngate.stores.tables import memory_revisions, user_memories
+from learngate.stores.tables import checksum, memory_revisions, user_memories
 from learngate.stores.text import MEMORY_LIMIT, check_text, clean, digest, lineage
 from learngate.stores.tree import claim_effect, reflected, settled
 
@@ -80,7 +80,7 @@ class Users:
             NotFound: the user has no such memory.
         """
         with self._db.write() as connection:
-            forgotten = _memory(_row(connection, user_id, memory_id))
+            forgotten = _as_it_is(_row(connection, user_id, memory_id))
             _forget(connection, user_id, memory_id, source=None)
         return forgotten
 
@@ -241,6 +241,7 @@ def _replace(
         .where(_memories.id == memory_id)
         .values(
             text=text,
+            checksum=checksum(text),
             digest=digest(text),
             revision=row.revision + 1,
             updated_at=now(),
@@ -316,6 +317,15 @@ def _row(connection: Connection, user_id: str, memory_id: int) -> Row[Any]:
 
 
 def _memory(row: Row[Any]) -> UserMemory:
+    if row.checksum not in {None, checksum(row.text)}:
+        raise StoreUnusable(
+            f"memory {row.id} of {row.user_id!r} is damaged (it is not what was written):"
+            " restore a backup, or forget it"
+        )
+    return _as_it_is(row)
+
+
+def _as_it_is(row: Row[Any]) -> UserMemory:
     return UserMemory(
         id=row.id,
         user_id=row.user_id,

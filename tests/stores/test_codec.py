@@ -16,7 +16,7 @@ from langchain_core.messages import (
     message_chunk_to_message,
 )
 
-from learngate.stores.codec import from_text, to_text, whole
+from learngate.stores.codec import UNREADABLE, from_text, to_text, whole
 
 # With lone surrogates: a model may write one.
 TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=20)
@@ -206,3 +206,16 @@ def test_an_objects_own_words_are_kept_up_to_a_length():
 
     text = to_text(ToolMessage("x", tool_call_id="c1", artifact=Chatty()))
     assert len(text) < 12_000
+
+
+@given(st.text(st.characters(codec="ascii")), st.data())
+def test_a_bit_that_flips_is_an_error_and_never_other_words(words, data):
+    message = AIMessage(words, id="m")
+    stored = bytearray(to_text(message).encode())
+    place = data.draw(st.integers(0, len(stored) - 1))
+    stored[place] ^= 1 << data.draw(st.integers(0, 6))
+    try:
+        again = from_text(stored.decode())
+    except UNREADABLE:
+        return
+    assert again == message
