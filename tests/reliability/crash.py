@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -162,9 +163,11 @@ def go_on(graph: Any, answer: Any, **options: Any) -> None:
 
 
 def spread(planned: list[Any], rounds: int) -> list[Any]:
-    """Return `rounds` of what is planned, evenly spread, or all of it."""
+    """Return `rounds` of what is planned, evenly spread, or all of it; mixed, so that any beginning is a sample."""
     step = max(1.0, len(planned) / rounds)
-    return [planned[int(number * step)] for number in range(min(rounds, len(planned)))]
+    chosen = [planned[int(number * step)] for number in range(min(rounds, len(planned)))]
+    random.Random(3).shuffle(chosen)
+    return chosen
 
 
 def killed(databases: Databases, stories: list[Story], rounds: int) -> Iterator[Count]:

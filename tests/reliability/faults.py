@@ -191,7 +191,7 @@ def hold(url: str, out: Any, go: Any) -> None:
         go.poll(60)
 
 
-@made(SCENARIOS, long=6, sample=0)
+@made(SCENARIOS, long=3, sample=0)
 def lock_held(databases: Databases, rounds: int) -> Iterator[Count]:
     """Another process holds the lock for 30 s."""
     for _ in range(rounds):
