@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def repairs(memory: Memory, news: Callable[[str], None]) -> Iterator[Finding]:
     """Mend what can be mended, and say what was done; a file with damaged pages is only read."""
     from learngate.stores.repair import repair
-    from learngate.stores.upkeep import integrity, of_an_index
+    from learngate.stores.upkeep import integrity, of_a_row, of_an_index
 
     news("looking at every page …")
-    damage = [said for said in integrity(memory.database) if not of_an_index(said)]
+    damage = [said for said in integrity(memory.database) if not (of_an_index(said) or of_a_row(said))]
     if damage:
         yield from _salvaged(memory, damage, news)
         return

@@ -30,8 +30,10 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, func, or_, select, true
 
 from learngate.stores.database import Database
+from learngate.stores.errors import StoreUnusable
 from learngate.stores.records import now
 from learngate.stores.tables import (
+    checksum,
     decisions,
     effects,
     erased_sessions,
@@ -80,6 +82,7 @@ def exported(database: Database, *, user_id: str | None = None, namespace: str |
 
     Raises:
         InvalidInput: a user or a namespace that cannot be one.
+        StoreUnusable: a memory is not what was written.
     """
     user = None if user_id is None else check_name(user_id, what="the user id")
     space = None if namespace is None else check_namespace(namespace)
@@ -157,6 +160,11 @@ def _memory(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[dict[s
     times = ("valid_from", "valid_to", "created_at", "updated_at")
     of_one = ("revision", "change", "text", "at", "source_session", "source_turn")
     for row in rows:
+        if row.checksum not in {None, checksum(row.text)}:
+            raise StoreUnusable(
+                f"not exported: memory {row.id} of {row.user_id!r} is damaged: restore a backup, or let"
+                " `learngate doctor --repair` put it back or set it aside"
+            )
         versions = [_picked(one, *of_one) for one in history.get(row.id, ())]
         yield {"kind": "memory", **_picked(row, *names, *times), "revisions": versions}
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from sqlalchemy import (
@@ -36,10 +36,11 @@ from learngate.stores.changes import note_change
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vectors
 from learngate.stores.errors import StoreError
-from learngate.stores.records import Turn, now
+from learngate.stores.records import ReflectionStatus, Turn, TurnStatus, now
 from learngate.stores.tables import (
     Moment,
     changes,
+    checksum,
     decisions,
     effects,
     embeddings,
@@ -78,7 +79,7 @@ def repair(database: Database, vectors: Vectors) -> Iterator[Mended]:
     Running it again finds nothing more to do.
     """
     yield from _indexes(database)
-    for step in (_times, _unreadable, _orphans, _links, _derived, _vectors, _changes):
+    for step in (_unknown, _times, _unreadable, _reworded, _orphans, _links, _derived, _vectors, _changes):
         try:
             with database.write() as connection:
                 found = [*step(connection, vectors)]
@@ -89,6 +90,7 @@ def repair(database: Database, vectors: Vectors) -> Iterator[Mended]:
         Mended("rows", f"{one}: it is of what was learned, and is left as it is", done=False)
         for one in upkeep.torn_links(database)
     )
+    yield from (Mended("rows", one, done=False) for one in upkeep.integrity(database) if upkeep.of_a_row(one))
     for name in upkeep.unsound_terms(database):
         upkeep.rebuild_terms(database, name)
         yield Mended("search", f"built the full-text index of {name} anew")
@@ -109,6 +111,23 @@ def _indexes(database: Database) -> Iterator[Mended]:
 
 
 # -- what cannot be read -------------------------------------------------------------------------------------
+
+
+INSTEAD: tuple[tuple[Column[str], tuple[str, ...], str], ...] = (
+    (turns.c.status, get_args(TurnStatus), "failed"),
+    (turns.c.reflection, get_args(ReflectionStatus), "off"),
+    (memory_revisions.c.change, ("added", "updated", "forgotten"), "updated"),
+    (recalls.c.fate, ("shown", "cut", "withheld"), "withheld"),
+)
+"""What a column may say, and what it says where it said something else: what keeps the row out of every prompt."""
+
+
+def _unknown(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    for column, known, instead in INSTEAD:
+        wrong = put(column.table).where(column.not_in(known)).values({column: instead})
+        count = connection.execute(wrong).rowcount
+        if count:
+            yield Mended("rows", f"{column} was a word that it cannot be, and is {instead!r} now", count)
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -176,10 +195,34 @@ def _unreadable(connection: Connection, _: Vectors) -> Iterator[Mended]:
             yield Mended("rows", f"what cannot be read of turns' {column.name} is in quarantine", count)
 
 
+def _reworded(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Put back memories whose text is not what was written, from their history; else take them out of the way."""
+    back = gone = 0
+    for row in _each(connection, select(user_memories), user_memories.c.id):
+        if row.checksum in {None, checksum(row.text)}:
+            continue
+        _set_apart(connection, user_memories, row, "its text is not what was written", row.user_id)
+        of = memory_revisions.c.memory_id == row.id
+        history = connection.scalars(select(memory_revisions.c.text).where(of))
+        text = next((one for one in history if checksum(one) == row.checksum), None)
+        its = user_memories.c.id == row.id
+        if text is not None:
+            back += 1
+            connection.execute(put(user_memories).where(its).values(text=text))
+        else:
+            gone += 1
+            connection.execute(delete(user_memories).where(its))
+            _note(connection, "memory", row.id, row.scope, "drop")
+    if back:
+        yield Mended("rows", "memories whose text was damaged have it back from their history", back)
+    if gone:
+        yield Mended("rows", "memories whose text is damaged are in quarantine", gone)
+
+
 def _unparsed(data: Any) -> str | None:
     try:
         codec.from_text(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, LookupError) as error:
+    except codec.UNREADABLE as error:
         return f"{type(error).__name__}: {error}"
     return None
 

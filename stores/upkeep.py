@@ -94,6 +94,11 @@ def of_an_index(said: str) -> bool:
     return any(words in said for words in ("missing from index", "entries in index", "non-unique entry in index"))
 
 
+def of_a_row(said: str) -> bool:
+    """Whether what `integrity` says is of what a row holds, while its page can be read."""
+    return "CHECK constraint failed" in said or "NULL value in" in said
+
+
 def torn_links(database: Database, *, limit: int = 20) -> list[str]:
     """Return the rows that point at rows that are not there; PostgreSQL has none."""
     if database.dialect != "sqlite":

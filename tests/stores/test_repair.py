@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from sqlalchemy import text
 
-from learngate.stores import InvalidInput, Turn, open_memory
+from learngate.stores import InvalidInput, MemoryOperation, StoreUnusable, Turn, open_memory
 from learngate.stores.records import Recalled
 from learngate.stores.repair import repair
 from learngate.stores.salvage import salvage
@@ -161,7 +161,7 @@ def test_a_damaged_index_is_built_anew(on_sqlite, file):
 def test_a_message_that_cannot_be_read_leaves_the_session_readable(memory):
     fill(memory)
     run(memory, """UPDATE messages SET data = '{"type": "strange"' WHERE position = 1 AND turn_seq = 2""")
-    with pytest.raises(ValueError, match=r"delimiter|Expecting"):
+    with pytest.raises(StoreUnusable, match="doctor --repair"):
         memory.sessions.window("s")
     assert mended(memory) == {"rows": 1, "derived": 1}
     assert [turn.id for turn in memory.sessions.window("s")] == ["t0", "t2"]
@@ -171,6 +171,41 @@ def test_a_message_that_cannot_be_read_leaves_the_session_readable(memory):
         kept = connection.execute(text("SELECT source, user_id, row FROM quarantine")).one()
     assert (kept.source, kept.user_id) == ("messages", "ana")
     assert json.loads(kept.row)["data"] == '{"type": "strange"'
+    assert mended(memory) == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "table"),
+    [("status", "turns"), ("reflection", "turns"), ("change", "memory_revisions"), ("fate", "recalls")],
+)
+def test_a_word_that_is_none_keeps_its_row_out_of_prompts(on_sqlite, column, table):
+    with on_sqlite.database.write() as connection:
+        connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+        connection.exec_driver_sql(f"UPDATE {table} SET {column} = 'compl`te' WHERE rowid = 2")
+        connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
+    assert integrity(on_sqlite.database)
+    assert mended(on_sqlite)["rows"] == 1
+    assert integrity(on_sqlite.database) == []
+    assert len(on_sqlite.sessions.window("s")) == (2 if column == "status" else 3)
+    assert mended(on_sqlite) == {}
+
+
+def test_a_memory_with_a_flipped_bit_has_its_text_back_or_is_set_apart(memory):
+    fill(memory)
+    memory.users.remember("ana", "likes dogs")
+    run(
+        memory,
+        "UPDATE user_memories SET text = 'likes cream tea' WHERE id = 1",
+        "UPDATE user_memories SET text = 'likes hogs' WHERE id = 3",
+        "UPDATE memory_revisions SET text = 'likes hogs' WHERE memory_id = 3",
+    )
+    with pytest.raises(StoreUnusable, match="damaged"):
+        memory.users.list("ana")
+    with pytest.raises(StoreUnusable, match="not exported"):
+        list(memory.export())
+    assert mended(memory)["rows"] >= 2
+    assert [one.text for one in memory.users.list("ana")] == ["likes green tea"]
+    assert memory.users.recall("ana", "dogs hogs tea")[0].text == "likes green tea"
     assert mended(memory) == {}
 
 
@@ -262,8 +297,9 @@ def prepare(path):
 def test_of_a_file_with_a_damaged_page_every_other_row_is_saved(file, tmp_path, table):
     with open_memory(f"sqlite:///{file}", embedder=Hashed(), audit_key=KEY) as memory:
         fill(memory, turns=120)
-        for n in range(60):
-            memory.users.remember("ana", f"fact {n} {'x' * 200}")
+        facts = [MemoryOperation("add", f"fact {n} {'x' * 200}") for n in range(60)]
+        memory.users.apply("ana", facts, source=("s", "t"))
+        for n in range(40):
             memory.sessions.claim(f"session {n} {'x' * 150}", "ben")
     pages, before = leaf_pages(file, table), counts(file)
     with file.open("r+b") as raw:
