@@ -1,0 +1,181 @@
+"""What is derived from rows, compared with them and made anew: search columns, vectors, what processes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import Column, Connection, LargeBinary, Row, Table, cast, delete, func, select, tuple_
+from sqlalchemy import update as put
+
+from learngate.stores import codec, lexical, tree
+from learngate.stores.changes import note_change
+from learngate.stores.embeddings import SOURCES, Vectors
+from learngate.stores.records import Turn
+from learngate.stores.tables import changes, embeddings, learnings, messages, revisions, turns, user_memories
+from learngate.stores.text import digest, fingerprint
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """One step of a repair: what it was about, what was done to how many rows, or why it could not be."""
+
+    what: Literal["pages", "indexes", "rows", "derived", "search", "vectors", "changes"]
+    said: str
+    count: int = 1
+    done: bool = True
+
+
+def each(connection: Connection, query: Any, *keys: Column[Any]) -> Iterator[Row[Any]]:
+    """Read a query in the order of a key, a batch at a time, so that what is read may be written to."""
+    ordered = query.order_by(*keys).limit(BATCH)
+    rows = connection.execute(ordered).all()
+    while rows:
+        yield from rows
+        last = [getattr(rows[-1], key.name) for key in keys]
+        after = tuple_(*keys) > tuple_(*last) if len(keys) > 1 else keys[0] > last[0]
+        rows = connection.execute(ordered.where(after)).all()
+
+
+def derived_columns(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Set what follows from a row's text to what follows from it."""
+    first = select(func.min(revisions.c.at)).where(revisions.c.learning_id == learnings.c.id).scalar_subquery()
+    names = ("id", "namespace", "title", "insight", "applies_when", "status", "digest", "scope", "body")
+    query = select(*(learnings.c[name] for name in names), learnings.c.created_at, first.label("first_at"))
+    yield from _mend(connection, learnings, learnings.c.id, query, _of_learning, kind="learning")
+    yield from _mend(
+        connection, user_memories, user_memories.c.id, select(user_memories), _of_memory, kind="memory"
+    )
+    yield from _mend(connection, turns, turns.c.seq, select(turns), lambda row: _of_turn(connection, row))
+
+
+def _of_learning(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "digest": digest(row.insight),
+        "scope": lexical.scope_token("namespace", row.namespace),
+        "body": lexical.search_body(row.title, row.insight, row.applies_when),
+        "created_at": row.first_at or row.created_at,
+    }
+
+
+def _of_memory(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "digest": digest(row.text),
+        "scope": lexical.scope_token("user", row.user_id),
+        "body": lexical.search_body(row.text),
+    }
+
+
+def _of_turn(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    query = select(messages.c.data).where(messages.c.turn_seq == row.seq).order_by(messages.c.position)
+    said = tuple(codec.from_text(data) for data in connection.scalars(query))
+    turn = Turn(row.session_id, said, id=row.id, user_id=row.user_id, happened_at=row.happened_at)
+    return {"scope": tree.turn_scope(row.user_id), "body": tree.body(turn)}
+
+
+def _mend(
+    connection: Connection,
+    table: Table,
+    key: Column[Any],
+    query: Any,
+    values: Callable[[Row[Any]], dict[str, Any]],
+    *,
+    kind: str | None = None,
+) -> Iterator[Mended]:
+    count = 0
+    for row in each(connection, query, key):
+        right = values(row)
+        if all(getattr(row, name) == value for name, value in right.items()):
+            continue
+        count += 1
+        row_id = getattr(row, key.name)
+        connection.execute(put(table).where(key == row_id).values(**right))
+        if kind is not None:
+            _note(connection, kind, row_id, row.scope, "drop")
+            _note(connection, kind, row_id, right["scope"], "put" if _active(kind, row) else "drop")
+    if count:
+        yield Mended(
+            "derived", f"what follows from the text of rows of {table.name} was not it, and is made anew", count
+        )
+
+
+def _active(kind: str, row: Row[Any]) -> bool:
+    return bool(row.status == "active") if kind == "learning" else row.valid_to is None
+
+
+def _note(connection: Connection, kind: str, row_id: int, scope: str, op: str) -> None:
+    note_change(connection, kind, row_id, scope=scope, op=op)
+
+
+def vectors_in_use(connection: Connection, vectors: Vectors) -> Iterator[Mended]:
+    """Drop vectors that are of no row, of another text, or no unit vectors; a search makes them again."""
+    right = len(vectors.of_query("learngate"))
+    count = 0
+    for kind, source in SOURCES.items():
+        # As bytes: what is damaged may be no vector at all.
+        raw = cast(embeddings.c.vector, LargeBinary) if connection.dialect.name == "sqlite" else embeddings.c.vector
+        query = select(
+            embeddings.c.row_id,
+            embeddings.c.embedder,
+            embeddings.c.digest,
+            embeddings.c.scope,
+            raw.label("raw"),
+            source.table.c.body,
+            source.table.c.scope.label("right_scope"),
+        ).outerjoin(source.table, (source.key == embeddings.c.row_id) & source.active)
+        for row in each(
+            connection, query.where(embeddings.c.kind == kind), embeddings.c.row_id, embeddings.c.embedder
+        ):
+            length = right if row.embedder == vectors.name else None
+            fits = row.body is not None and row.digest == fingerprint(row.body) and row.scope == row.right_scope
+            if fits and _is_unit(row.raw, length):
+                continue
+            count += 1
+            its = (embeddings.c.row_id == row.row_id) & (embeddings.c.embedder == row.embedder)
+            connection.execute(delete(embeddings).where(embeddings.c.kind == kind, its))
+    known = embeddings.c.kind.in_(SOURCES)
+    count += connection.execute(delete(embeddings).where(~known)).rowcount
+    if count:
+        yield Mended("vectors", "dropped vectors that were stale or damaged; the next search makes them", count)
+
+
+def _is_unit(raw: Any, length: int | None) -> bool:
+    if isinstance(raw, bytes):
+        if not raw or len(raw) % 4:
+            return False
+        raw = np.frombuffer(raw, dtype=np.float32)
+    vector = np.asarray(raw, dtype=np.float64)
+    if vector.ndim != 1 or (length is not None and len(vector) != length) or not np.isfinite(vector).all():
+        return False
+    size = float(np.linalg.norm(vector))
+    return size == 0 or abs(size - 1) < 0.01
+
+
+def told_changes(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Tell every open process of rows whose last change says otherwise than the row."""
+    count = 0
+    for kind, source in SOURCES.items():
+        last = select(changes.c.row_id, func.max(changes.c.seq).label("seq")).where(changes.c.kind == kind)
+        newest = last.group_by(changes.c.row_id).subquery()
+        query = (
+            select(
+                source.key,
+                source.table.c.scope,
+                source.active.label("active"),
+                changes.c.op,
+                changes.c.scope.label("told"),
+            )
+            .outerjoin(newest, newest.c.row_id == source.key)
+            .outerjoin(changes, changes.c.seq == newest.c.seq)
+        )
+        for row in each(connection, query, source.key):
+            op = "put" if row.active else "drop"
+            if (row.op, row.told) != (op, row.scope):
+                count += 1
+                _note(connection, kind, row.id, row.scope, op)
+    if count:
+        yield Mended("changes", "rows that open processes had not been told of are told of", count)
