@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,12 @@ def draft(insight: str, title: str = "A rule", **more: Any) -> ProposalDraft:
     return ProposalDraft(title=title, insight=insight, **more)
 
 
+def rows(memory: Memory, table: str, where: str = "true") -> int:
+    """Return how many rows of a table there are."""
+    with memory.database.read() as connection:
+        return connection.scalar(text(f"SELECT count(*) FROM {table} WHERE {where}")) or 0
+
+
 def check_index(memory: Memory) -> None:
     """Let FTS5 compare each of its indexes with the rows that it is of; PostgreSQL's are columns of the rows."""
     if memory.database.dialect != "sqlite":
@@ -85,7 +92,7 @@ def processes(script: str, *arguments: list[str]) -> Iterator[list[subprocess.Po
     prelude = 'import sys\ndef ready():\n    print("ready", flush=True)\n    sys.stdin.readline()\n'
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", prelude + script, *given],
+            [sys.executable, "-c", prelude + dedent(script), *given],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
