@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,19 @@ Reflect = Literal["inline", "background", "off"]
 OWN: Any = object()
 """Stands for the memory's own checkpointer."""
 
-RETRY = RetryPolicy(max_attempts=3, initial_interval=0.2, retry_on=StoreUnavailable)
+ATTEMPTS = 3
+_log = logging.getLogger(__name__)
+
+
+def worth_another_try(error: Exception) -> bool:
+    """Whether a step may succeed if it is tried again; each such failure is a line in the log."""
+    if not isinstance(error, StoreUnavailable):
+        return False
+    _log.warning("%s (a step is tried %d times at most)", error, ATTEMPTS)
+    return True
+
+
+RETRY = RetryPolicy(max_attempts=ATTEMPTS, initial_interval=0.2, retry_on=worth_another_try)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

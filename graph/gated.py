@@ -169,6 +169,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
             message_id=str(question.id),
             # A fork at a checkpoint without a head is one before the first turn.
             newest=ROOT if forks else standing.newest,
+            forks=forks,
             user_id=caller.user_id,
             namespace=caller.namespace,
         )

@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.runtime import Runtime
 
-from learngate.nodes.context import Context, caller_of, session_of
+from learngate.nodes.context import GOES_ON, Context, caller_of, session_of
 from learngate.nodes.state import State, TurnState
 from learngate.stores.errors import InvalidInput
 from learngate.stores.records import ROOT, Turn
@@ -33,7 +33,7 @@ def begin_turn(
     user_id, namespace = _speaker(state, config, runtime, sessions)
     question = _question(state)
     place = sessions.place(session_id, head=_head(state), message_id=str(question.id), keep=kept_turns)
-    recorded = _recorded(state, question, session_id, place, sessions)
+    recorded = _recorded(state, question, config, place, sessions)
     owned = {message.id: message for message in state["messages"]}
     kept = [owned[message_id] for message_id in place.kept if message_id in owned]
     head = place.head
@@ -133,18 +133,24 @@ def _head(state: State) -> str | None:
 
 
 def _recorded(
-    state: State, question: BaseMessage, session_id: str, place: Placement, sessions: Sessions
+    state: State, question: BaseMessage, config: RunnableConfig, place: Placement, sessions: Sessions
 ) -> Turn | None:
     """Return the turn that answered this very message before, on this branch, if one did.
 
-    Where the process died with its checkpoint unwritten, the head does not know of that turn: then the
-    message is a redelivery if its turn is the newest of all and follows the head, and says the same.
+    Where the process died with its checkpoint unwritten, or another run answers the same message at this
+    moment, the head does not know of that turn: then the message is a redelivery if its turn follows the head,
+    says the same, and is the newest of all or was recorded after this run had begun.
     """
     if place.known == "new":
         return None
-    turn = sessions.get(session_id, str(question.id))
+    turn = sessions.get(session_of(config), str(question.id))
     if place.known == "behind":
         return turn
     delivery = state.get("delivery")
-    lost = delivery is not None and delivery["newest"] == turn.id and turn.parent == place.head
-    return turn if lost and turn.messages[0].content == question.content else None
+    if delivery is None or turn.parent != place.head:
+        return None
+    lost = delivery["newest"] == turn.id
+    # One that goes back to a checkpoint is to answer anew what had been answered when it began.
+    goes_back = delivery.get("forks") or config["configurable"].get(GOES_ON)
+    raced = delivery["newest"] == turn.parent and not goes_back
+    return turn if (lost or raced) and turn.messages[0].content == question.content else None

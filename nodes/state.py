@@ -12,11 +12,14 @@ from typing_extensions import TypedDict
 class Delivery(TypedDict):
     """Which message a run brought, from whom, and what the session's newest turn was then (`""`: none).
 
+    `forks`: the run names the checkpoint that it goes back to.
+
     It is written with the input, so that a run that was stopped before its first node still knows.
     """
 
     message_id: str
     newest: str
+    forks: bool
     user_id: str | None
     namespace: str
 

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from learngate.graph import Budgets, build_graph
@@ -240,6 +241,32 @@ def test_delivered_from_two_threads_at_once_it_is_one_row(memory: Memory) -> Non
     [turn] = memory.sessions.window("s")
     assert [result["messages"][-1].text for result in results] == [turn.answer] * 2
     assert texts(graph.get_state(thread("s")).values["messages"]) == ["q1", turn.answer]
+
+
+class Meanwhile(BaseCallbackHandler):
+    """Records the turn as another run would, when this run is let in and has not begun yet."""
+
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, memory: Memory, answer: str) -> None:
+        self.memory, self.answer = memory, answer
+
+    def on_chain_start(self, *_: Any, name: str | None = None, **__: Any) -> None:
+        if name == "begin_turn":
+            said = HumanMessage("more", id="m2"), AIMessage(self.answer, id="a2")
+            self.memory.sessions.append(Turn("s", said, id="m2", user_id="ana", namespace="finance"))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_answered_by_another_run_while_this_one_begins_it_is_one_turn(memory: Memory, first: bool) -> None:
+    chat = Chat(memory)
+    if not first:
+        chat.say("hello", "m1")
+    config = {**chat.thread, "callbacks": [Meanwhile(memory, "the other's answer")]}
+    assert chat.say("more", "m2", config)[-2:] == ["more", "the other's answer"]
+    assert [row["id"] for row in rows(memory)["turns"]] == (["m2"] if first else ["m1", "m2"])
+    assert chat.say("and", "m3")[-4:] == ["more", "the other's answer", "and", "re: and"]
 
 
 def test_two_messages_at_once_are_both_recorded(memory: Memory) -> None:
