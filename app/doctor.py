@@ -42,7 +42,10 @@ def doctor(
         bool, typer.Option("--verify", help="Compare everything that was learned with its signatures.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what is derived, and set apart what cannot be read.")
+        bool,
+        typer.Option(
+            "--repair", help="Mend what is derived, set apart what cannot be read; writers wait meanwhile."
+        ),
     ] = False,
     model: Model = None,
     json: Json = False,
