@@ -148,6 +148,11 @@ def chain(connection: Connection, session_id: str, head: str | None, limit: int)
         )
     )
     rows = connection.execute(select(line).order_by(line.c.steps)).all()
+    if not rows and head is None and connection.scalar(select(_newest(session_id))):
+        raise StoreUnusable(
+            f"session {session_id!r} is damaged (its newest turn is not there): restore a backup, or see"
+            " `learngate doctor`"
+        )
     for row in rows:
         if row.status not in STATUSES:  # SQLite does not look at what it reads
             raise StoreUnusable(

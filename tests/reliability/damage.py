@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +82,37 @@ def read(url: str, answers: dict[str, object], where: str, tally: Tally) -> None
             except Exception as error:  # noqa: BLE001 - counted
                 tally.note("silent", f"{where}: {name} raised {type(error).__name__}: {error}")
                 continue
-            tally.check(found == answers[name], "silent", f"{where}: {name} says {found}")
+            right = answers[name]
+            if "learnings" in name:
+                # One that is not as it was signed is left out, and named in the log and by the doctor.
+                same = isinstance(found, list) and isinstance(right, list) and all(one in right for one in found)
+            else:
+                same = found == right
+            tally.check(same, "silent", f"{where}: {name} says {found}")
 
 
 def damaged(
+    databases: Databases, rounds: int, damage: Callable[[bytes, random.Random], tuple[str, bytes]]
+) -> Iterator[Count]:
+    with key():
+        yield from with_key(databases, rounds, damage)
+
+
+@contextmanager
+def key() -> Iterator[None]:
+    """Sign what is learned: SQLite has no checksums, and it is what everybody is told."""
+    os.environ["LEARNGATE_AUDIT_KEY"] = "00112233445566778899aabbccddeeff" * 2
+    log = logging.getLogger("learngate")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        del os.environ["LEARNGATE_AUDIT_KEY"]
+
+
+def with_key(
     databases: Databases, rounds: int, damage: Callable[[bytes, random.Random], tuple[str, bytes]]
 ) -> Iterator[Count]:
     path = written(databases)

@@ -29,6 +29,7 @@ def change(memory: Memory, statement: str) -> None:
         "UPDATE messages SET data = replace(data, 'type', 'tape') WHERE turn_seq = 2 AND position = 1",
         "UPDATE messages SET data = substr(data, 2) WHERE turn_seq = 2 AND position = 1",
         "UPDATE turns SET status = 'compl`te' WHERE seq = 2",
+        "UPDATE turns SET id = 't3' WHERE seq = 2",
         "UPDATE turns SET happened_at = '2026-11-2x' WHERE seq = 2",
         "UPDATE turns SET usage = '{' WHERE seq = 2",
     ],
