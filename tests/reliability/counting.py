@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -137,6 +140,27 @@ class Servers:
 
         with psycopg.connect(server().render_as_string(hide_password=False), autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    def end(self, pid: int, *, kill: bool) -> None:
+        """End one of the server's processes; killed, it takes all others with it, and the server recovers."""
+        if kill and not os.environ.get("LEARNGATE_TEST_POSTGRES"):
+            os.kill(pid, signal.SIGKILL)
+        else:
+            self.run(f"SELECT pg_terminate_backend({pid})")
+
+    def wait(self) -> None:
+        """Wait until the server takes connections again."""
+        import psycopg
+
+        for attempt in range(600):
+            try:
+                self.run("SELECT 1")
+            except psycopg.OperationalError:
+                if attempt == 599:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def _create(self, how: str) -> str:
         name = f"learngate_{uuid4().hex[:12]}"

@@ -220,8 +220,8 @@ def lock_held(databases: Databases, rounds: int) -> Iterator[Count]:
 class Dropped:
     """Ends this process's connection in the middle: at its n-th write, before or after it."""
 
-    def __init__(self, databases: Servers, nth: int) -> None:
-        self.databases, self.left = databases, nth
+    def __init__(self, databases: Servers, nth: int, *, kill: bool) -> None:
+        self.databases, self.left, self.kill = databases, nth, kill
         self.done = False
 
     def __call__(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -229,20 +229,30 @@ class Dropped:
             self.left -= 1
             if self.left == 0:
                 self.done = True
-                self.databases.run(f"SELECT pg_terminate_backend({cursor.connection.info.backend_pid})")
+                self.databases.end(cursor.connection.info.backend_pid, kill=self.kill)
 
 
-@made(SCENARIOS, long=50, sample=2, only="PostgreSQL")
+@made(SCENARIOS, long=50, sample=1, only="PostgreSQL")
 def connection_dropped(databases: Databases, rounds: int) -> Iterator[Count]:
     """The server drops the connection in the middle of a transaction."""
+    yield from dropped(databases, rounds, kill=False)
+
+
+@made(SCENARIOS, long=20, sample=1, only="PostgreSQL")
+def server_killed(databases: Databases, rounds: int) -> Iterator[Count]:
+    """The server is killed in the middle of a transaction, and recovers."""
+    yield from dropped(databases, rounds, kill=True)
+
+
+def dropped(databases: Databases, rounds: int, *, kill: bool) -> Iterator[Count]:
     assert isinstance(databases, Servers)
-    url = databases.ready()
+    url, where = databases.ready(), "server killed" if kill else "connection dropped"
     with opened(url) as memory:
         memory.checkpointer()
         for number in range(rounds):
-            tally, told = Tally(), []
+            tally, told, ended = Tally(), [], 0
             for deed in DEEDS[:-1]:
-                drop = Dropped(databases, 1 + number % 5)
+                drop = Dropped(databases, 1 + number % 5, kill=kill)
                 moment = ("before_cursor_execute", "after_cursor_execute")[number % 2]
                 event.listen(Engine, moment, drop)
                 try:
@@ -250,11 +260,14 @@ def connection_dropped(databases: Databases, rounds: int) -> Iterator[Count]:
                 finally:
                     event.remove(Engine, moment, drop)
                 if drop.done:
-                    tally.check(told[-1][2] is not None, "silent", f"{deed.name} came through a dropped connection")
-            judge(memory, told, tally, "connection dropped")
+                    ended += 1
+                    tally.check(told[-1][2] is not None, "silent", f"{deed.name} came through: {where}")
+                    databases.wait()
+            assert ended, "no connection was ended"
+            judge(memory, told, tally, where)
             again = all_again(memory, range(10_000 + number, 10_001 + number))
             tally.check(all(error is None for *_, error in again), "lost", f"refused afterwards: {again}")
-            check_whole(memory, tally, "connection dropped")
+            check_whole(memory, tally, where)
             yield tally.count(len(told))
 
 
