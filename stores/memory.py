@@ -49,7 +49,7 @@ class Memory:
             self.database.close()
             raise
         self.vectors = Vectors(self.database, embedder)
-        index = _index(self.database, self.vectors)
+        index = index_on(self.database, self.vectors)
         search = HybridSearch(self.database, self.vectors, index, dense_floor=dense_floor)
         self.sessions = Sessions(self.database, forget_thread=self._forget_thread)
         self.users = Users(self.database, search)
@@ -153,7 +153,8 @@ class Memory:
         await asyncio.to_thread(self.close)
 
 
-def _index(database: Database, vectors: Vectors) -> VectorIndex:
+def index_on(database: Database, vectors: Vectors) -> VectorIndex:
+    """Return the dense search that goes with a kind of database."""
     if database.dialect == "postgresql":
         from learngate.stores.pgvector import PgvectorIndex
 

@@ -15,6 +15,8 @@ from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vector, Vectors
 from learngate.stores.tables import embeddings
 
+MAX_SCOPES = 100_000
+"""How many scopes are remembered as complete, before all are looked at again."""
 EXACT_ROWS = 10_000
 """Up to so many rows in scope every one is compared; beyond, the index finds nearly all of the nearest."""
 INDEXED = "learning"
@@ -67,7 +69,9 @@ class PgvectorIndex:
         k: int,
         ids: Sequence[int] | None = None,
     ) -> dict[int, float]:
-        held = select(_rows.row_id, _rows.vector).where(*self._scoped(kind, scopes))
+        # A process with another embedder of this name may have put in vectors of another length.
+        alike = func.vector_dims(_rows.vector) == len(query)
+        held = select(_rows.row_id, _rows.vector).where(*self._scoped(kind, scopes), alike)
         if ids is not None:
             held = held.where(_rows.row_id.in_(ids))
         # Materialized, or the planner may take the index after all, and give up inside a small scope.
@@ -93,7 +97,7 @@ class PgvectorIndex:
 
     def _catch_up(self, kind: str, scopes: Sequence[str], dimensions: int) -> None:
         """Embed what has no vector yet: all of a scope at its first search, then what has changed."""
-        if dimensions != self._dimensions:
+        if dimensions != self._dimensions or len(self._complete) > MAX_SCOPES:
             self._complete.clear()
             self._dimensions = dimensions
         with self._db.read() as connection:

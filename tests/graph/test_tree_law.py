@@ -7,15 +7,16 @@ Python; after every step both have to agree.
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 from langchain_core.messages import BaseMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from learngate.graph import build_graph
 from learngate.graph.scripted import ScriptedChat
-from tests.graph.support import ANA, Broken, Fault, opened, rows, say, texts, thread
+from tests.databases import needs_postgres
+from tests.graph.support import ANA, Broken, Fault, rows, say, texts, thread
+from tests.stores.conformance.backends import Machine, bound
 
 WINDOW = 5
 
@@ -44,12 +45,11 @@ class Expected:
         return self.head.past() if self.head else []
 
 
-class Thread(RuleBasedStateMachine):
+class Thread(Machine):
     """One thread and its tree."""
 
     @initialize()
     def open(self) -> None:
-        self.memory = opened()
         self.expected = Expected()
         self.model = ScriptedChat(answers=[self.answer])
         self.count = 0
@@ -58,10 +58,6 @@ class Thread(RuleBasedStateMachine):
         self.begun: list[tuple[dict[str, Any], Turn | None, str, str]] = []
         self.ended: list[tuple[dict[str, Any], Turn]] = []
         self.lose_checkpoints()
-
-    def teardown(self) -> None:
-        if hasattr(self, "memory"):
-            self.memory.close()
 
     def answer(self, prompt: list[BaseMessage]) -> str:
         if self.down:
@@ -162,7 +158,7 @@ class Thread(RuleBasedStateMachine):
 
     @invariant()
     def the_rows_are_the_tree(self) -> None:
-        if not hasattr(self, "memory"):
+        if not hasattr(self, "expected"):
             return
         recorded = self.memory.sessions.turns("s", [row["id"] for row in rows(self.memory)["turns"]])
         assert [(t.id, t.question, t.answer, t.parent) for t in recorded] == [
@@ -202,5 +198,5 @@ class Thread(RuleBasedStateMachine):
                 return
 
 
-Thread.TestCase.settings = settings(max_examples=15, stateful_step_count=12)
-test_the_prompt_is_the_branchs_own_past = Thread.TestCase
+TestThreadInMemory = bound(Thread, "memory", share=0.3, steps=12)
+TestThreadOnPostgres = needs_postgres(bound(Thread, "postgres", share=0.06, steps=12))
