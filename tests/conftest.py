@@ -27,7 +27,7 @@ settings.register_profile(
     "explore", settings.get_profile("learngate"), max_examples=500, derandomize=False, print_blob=True
 )
 # `make soak`: as much as there is time for, never the same twice; what fails says how to try it again.
-settings.register_profile("soak", settings.get_profile("explore"), max_examples=400)
+settings.register_profile("soak", settings.get_profile("explore"), max_examples=200)
 settings.load_profile("learngate")
 
 # The contracts of the stores are methods of classes that no test file holds itself.
