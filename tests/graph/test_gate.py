@@ -128,6 +128,17 @@ def test_nonsense_after_nonsense(graph: Any, memory: Memory) -> None:
     assert graph.invoke(Command(resume="reject"), S)["proposal"]["status"] == "rejected"
 
 
+@pytest.mark.parametrize("answer", [object(), 10**40, {"type": int}, [{"type": "approve", "note": 1j}]], ids=repr)
+def test_an_answer_that_no_checkpoint_can_keep_is_refused_and_loses_nothing(
+    graph: Any, memory: Memory, answer: Any
+) -> None:
+    before = everything(memory)
+    with pytest.raises(InvalidInput, match="the answer cannot be kept"):
+        graph.invoke(Command(resume=answer), S)
+    assert everything(memory) == before
+    assert graph.invoke(Command(resume="approve"), S)["proposal"]["status"] == "approved"
+
+
 @pytest.mark.parametrize("answer", [{}, {"x": 1}], ids=repr)
 def test_a_dict_that_is_no_answer_loses_nothing(graph: Any, memory: Memory, answer: Any) -> None:
     before = rows(memory)
