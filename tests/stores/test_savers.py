@@ -9,8 +9,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_chec
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
-from learngate.stores import StoreError, StoreUnavailable, open_memory
-from learngate.stores import sqlite
+from learngate.stores import StoreError, StoreUnavailable, open_memory, sqlite
 from learngate.stores.savers import Threaded
 from tests.stores.support import Hashed, processes, together
 from tests.stores.test_database import LOCKER
