@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, text
 from learngate.graph import build_graph
 from learngate.graph.scripted import ScriptedChat, learning
 from learngate.nodes.reflection import Candidate, MemoryChange, Reflection
-from learngate.stores import Decision, Memory, ProposalDraft, Turn
+from learngate.stores import Decision, Memory, ProposalDraft, StoreUnavailable, Turn
 from learngate.stores.database import Database
 from learngate.stores.migrations import MIGRATIONS, migrate
 from learngate.stores.tables import decisions, effects, learnings, proposals, revisions, schema, turns
@@ -295,7 +295,18 @@ def remember(number: int, url: str, user: str, writes: int) -> dict[str, int]:
     """Remember so many facts, every fourth of which the others remember, too."""
     users = at(url).users
     texts = [f"fact {i}" if i % 4 == 0 else f"fact {i} of {number}" for i in range(writes)]
-    return {fact: users.remember(user, fact).id for fact in texts}
+    return {fact: patiently(lambda fact=fact: users.remember(user, fact)).id for fact in texts}
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """Do as the error says, that nothing was stored and to try again: SQLite's lock is not fair, disks are slow."""
+    for _ in range(20):
+        try:
+            return call()
+        except StoreUnavailable as error:
+            if "nothing was stored: try again" not in str(error):
+                raise
+    return call()
 
 
 @made(SCENARIOS, long=50, sample=1)
