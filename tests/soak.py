@@ -12,7 +12,7 @@ import sys
 from time import monotonic
 
 FUZZ = [sys.executable, "-m", "tests.fuzz", "--examples", "4000", "--database"]
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--timeout=0"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "2", "--timeout=0"]
 ROUND = [
     [*FUZZ, "sqlite"],
     [*FUZZ, "postgres"],
