@@ -6,7 +6,7 @@ import os
 import shlex
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from learngate.stores.database import Database
@@ -42,11 +42,13 @@ def back_up(database: Database, path: Path, *, progress: Callable[[int, int], No
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be written: {getattr(error, 'strerror', error)}") from error
     finally:
         for leftover in (part, *(part.with_name(f"{part.name}{end}") for end in ("-wal", "-shm", "-journal"))):
-            leftover.unlink(missing_ok=True)
+            # Where nothing could be written, nothing is left, and the reason above is the one to tell.
+            with suppress(OSError, ValueError):
+                leftover.unlink()
     return path.stat().st_size
 
 

@@ -97,6 +97,9 @@ def test_a_database_in_memory_is_kept_in_a_file(tmp_path):
 
 
 def test_a_file_that_is_there_or_cannot_be_made_is_refused(memory, file, tmp_path):
+    for path in (file / "a file is no folder", tmp_path / "a\x00b"):
+        with pytest.raises(InvalidInput, match="cannot be written"):
+            memory.backup(path)
     with pytest.raises(InvalidInput, match="is there already"):
         memory.backup(file)
     with pytest.raises(InvalidInput, match="cannot be written"):
