@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import PostgresSaver
-from psycopg import Connection, Cursor
+from psycopg import Connection, Cursor, OperationalError
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
@@ -82,8 +82,15 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
 
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
-        with self._db.translated(), super()._cursor(pipeline=pipeline) as cursor:
-            yield cursor
+        with self._db.translated():
+            try:
+                with super()._cursor(pipeline=pipeline) as cursor:
+                    yield cursor
+            except OperationalError as error:
+                if (error.sqlstate or "57P").startswith("57P"):
+                    # The server went away, and with it every connection of the pool, not this one alone.
+                    self._pool.check()
+                raise
 
     def list(
         self,
