@@ -310,6 +310,9 @@ def _check_command(given: Any) -> None:
         raise InvalidInput(f"a Command can only go to the end ({END!r}): {EXPECTED}, or Command(resume=…)")
     if given.resume is None and not goto:
         raise InvalidInput(f"a resume needs an answer: {HOW_TO_ANSWER}")
+    if isinstance(given.resume, dict) and not all(isinstance(key, str) for key in given.resume):
+        # LangGraph compares the keys with the ids of its interrupts.
+        raise InvalidInput(f"the keys of an answer are text: {HOW_TO_ANSWER}")
     try:
         JsonPlusSerializer().dumps_typed(given.resume)
     except (TypeError, ValueError, RecursionError) as error:
