@@ -172,7 +172,7 @@ def spread(planned: list[Any], rounds: int) -> list[Any]:
 
 def killed(databases: Databases, stories: list[Story], rounds: int) -> Iterator[Count]:
     """Kill at points of the stories: all of them, or `rounds` spread evenly over some."""
-    stories = spread(stories, max(2, rounds // 10))
+    stories = spread(stories, max(1, rounds // 10))
     planned: list[tuple[Story, str]] = []
     taught = databases.ready()
     with opened(taught) as memory:
@@ -193,19 +193,19 @@ def killed(databases: Databases, stories: list[Story], rounds: int) -> Iterator[
         yield tally.count(tries=int(died))
 
 
-@made(SCENARIOS, long=400, sample=4)
+@made(SCENARIOS, long=400, sample=2)
 def a_turn(databases: Databases, rounds: int) -> Iterator[Count]:
     """Killed at a write of a turn with tools, memories and a proposal."""
     yield from killed(databases, TURNS, rounds)
 
 
-@made(SCENARIOS, long=240, sample=4)
+@made(SCENARIOS, long=240, sample=2)
 def a_decision_at_the_gate(databases: Databases, rounds: int) -> Iterator[Count]:
     """Killed at a write of a decision taken at the gate."""
     yield from killed(databases, AT_THE_GATE, rounds)
 
 
-@made(SCENARIOS, long=120, sample=2)
+@made(SCENARIOS, long=120, sample=1)
 def a_decision_in_the_inbox(databases: Databases, rounds: int) -> Iterator[Count]:
     """Killed at a write of a decision taken in the inbox."""
     yield from killed(databases, IN_THE_INBOX, rounds)
@@ -259,7 +259,7 @@ def call(url: str, name: str, fatal: str | None, out: Any) -> None:
     out.send(points.reached)
 
 
-@made(SCENARIOS, long=200, sample=4)
+@made(SCENARIOS, long=200, sample=2)
 def a_call(databases: Databases, rounds: int) -> Iterator[Count]:
     """Killed at a write of one call of a store: all of it is there, or nothing."""
     planned: list[tuple[str, str, bool, dict[str, Any]]] = []
@@ -268,7 +268,7 @@ def a_call(databases: Databases, rounds: int) -> Iterator[Count]:
         teach(memory)
         memory.learnings.propose(ProposalDraft("Silver", "Silver is no gold."), namespace="finance")
         before = normal(memory)
-    for name in spread([*CALLS], max(2, rounds // 10)):
+    for name in spread([*CALLS], max(1, rounds // 10)):
         url = databases.copy(prepared)
         points = in_child(call, url, name, None)
         assert points, f"{name} reached no point"

@@ -51,7 +51,7 @@ def decide(number: int, url: str, proposal_id: int, turn: int) -> tuple[str, str
     return f"reviewer-{number}", None if made is None else made.insight
 
 
-@made(SCENARIOS, long=50, sample=3)
+@made(SCENARIOS, long=50, sample=2)
 def reviewers(databases: Databases, rounds: int) -> Iterator[Count]:
     """8 reviewers decide one proposal at once: approve, edit, reject."""
     url = databases.ready()
@@ -250,7 +250,7 @@ def answering(words: str, *, together: bool) -> ScriptedChat:
     return ScriptedChat(answers=[answer], reflections=[kept])
 
 
-@made(SCENARIOS, long=50, sample=3)
+@made(SCENARIOS, long=50, sample=2)
 def delivered_twice(databases: Databases, rounds: int) -> Iterator[Count]:
     """One message is delivered to 2 processes at once: one turn, one answer, one effect."""
     url = databases.ready()
@@ -338,7 +338,7 @@ def first(number: int, url: str) -> str:
     return memory.users.remember(f"user-{number}", f"fact {number}").text
 
 
-@made(SCENARIOS, long=50, sample=2)
+@made(SCENARIOS, long=50, sample=1)
 def first_open(databases: Databases, rounds: int) -> Iterator[Count]:
     """8 processes open a new database at once, and write to it."""
     with Crew(8) as crew:
