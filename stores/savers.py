@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -20,9 +22,22 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from learngate.stores.database import Database
 
+Result = TypeVar("Result")
+
 
 class Threaded(BaseCheckpointSaver[Any]):
-    """A saver whose async methods run its sync ones in threads: one serves `invoke` and `ainvoke` alike."""
+    """A saver whose async methods run its sync ones in a thread: one serves `invoke` and `ainvoke` alike.
+
+    It is a thread of its own. LangGraph's savers take turns under a lock, so that in the event loop's own few
+    threads those that wait for it would keep the nodes of other sessions from running.
+    """
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=1, thread_name_prefix="learngate-checkpoints")
+
+    async def _run(self, work: Callable[..., Result], *given: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
 
     def close(self) -> None:
         """Close the saver's connections, once no thread of a run that was given up is using them."""
@@ -30,7 +45,7 @@ class Threaded(BaseCheckpointSaver[Any]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return one checkpoint."""
-        return await asyncio.to_thread(self.get_tuple, config)
+        return await self._run(self.get_tuple, config)
 
     async def alist(
         self,
@@ -41,7 +56,7 @@ class Threaded(BaseCheckpointSaver[Any]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """Yield checkpoints, newest first; all are read before the first is given."""
-        found = await asyncio.to_thread(lambda: [*self.list(config, filter=filter, before=before, limit=limit)])
+        found = await self._run(lambda: [*self.list(config, filter=filter, before=before, limit=limit)])
         for checkpoint in found:
             yield checkpoint
 
@@ -53,17 +68,17 @@ class Threaded(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store one checkpoint."""
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+        return await self._run(self.put, config, checkpoint, metadata, new_versions)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a task wrote before its step is complete."""
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+        await self._run(self.put_writes, config, writes, task_id, task_path)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete every checkpoint of a thread."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
+        await self._run(self.delete_thread, thread_id)
 
 
 class LearngateSqliteSaver(Threaded, SqliteSaver):
