@@ -236,17 +236,11 @@ def held_at(server: Server, node: str) -> str:
 
 
 def wait_until_written(home: Path) -> None:
-    """Wait for the server's next two rounds of writing: a whole one has begun and ended by then."""
-    kept = home / ".langgraph_api"
-    for _ in range(2):
-        before = newest(kept)
-        for _ in range(300):
-            if newest(kept) > before:
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError("the server does not write its runs")
-
-
-def newest(folder: Path) -> float:
-    return max((file.stat().st_mtime for file in folder.glob("*.pckl")), default=0)
+    """Wait for the server to write its runs; it does so every ten seconds."""
+    kept = home / ".langgraph_api" / ".langgraph_ops.pckl"
+    before = kept.stat().st_mtime if kept.exists() else 0.0
+    for _ in range(300):
+        if kept.exists() and kept.stat().st_mtime > before:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server does not write its runs")

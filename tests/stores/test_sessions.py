@@ -17,6 +17,6 @@ class TestOnPostgres(OnPostgres, SessionsConformance, SharedSessionsConformance)
     pass
 
 
-TestConversationsInMemory = bound(Conversations, "memory", share=0.4, steps=30)
+TestConversationsInMemory = bound(Conversations, "memory", share=0.25, steps=30)
 TestConversationsInFile = bound(Conversations, "sqlite", share=0.06, steps=30)
 TestConversationsOnPostgres = needs_postgres(bound(Conversations, "postgres", share=0.06, steps=30))
