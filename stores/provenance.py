@@ -77,7 +77,7 @@ def _quotes(user_id: str, own: ColumnElement[bool]) -> ColumnElement[bool]:
 def _rename(connection: Connection, user_id: str) -> tuple[str, int]:
     alias = f"{ERASED}{uuid4().hex[:8]}"
     proposed = connection.execute(
-        update(proposals).where(_own(user_id)[1], _proposals.proposer == user_id).values(proposer=alias)
+        update(proposals).where(_proposals.proposer == user_id).values(proposer=alias)
     ).rowcount
     reviewed = connection.execute(
         update(decisions).where(decisions.c.reviewer == user_id).values(reviewer=alias, note=None)
@@ -97,8 +97,11 @@ def _blank(connection: Connection, proposal_id: int) -> None:
 
 def _reword(connection: Connection, proposal_id: int) -> None:
     saved = select(revisions.c.title, revisions.c.insight, revisions.c.applies_when)
-    words = connection.execute(saved.where(revisions.c.proposal_id == proposal_id)).one()._asdict()
-    connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**words, **UNLINKED))
+    row = connection.execute(saved.where(revisions.c.proposal_id == proposal_id)).first()
+    if row is None:  # Somebody deleted it: nothing says which of the words were approved.
+        _blank(connection, proposal_id)
+        return
+    connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**row._asdict(), **UNLINKED))
     _drop_notes(connection, proposal_id)
 
 

@@ -283,6 +283,24 @@ def test_what_the_user_wrote_by_hand_is_listed_and_loses_the_name_but_is_not_ret
     assert {one.status for one in memory.learnings.list(namespace="n", status=None)} == {"active"}
 
 
+def test_a_name_goes_where_the_proposal_is_of_another_user(memory):
+    his = memory.learnings.propose(draft("Look at the spread."), namespace="n", proposer=USER, user_id="ben")
+    receipt = memory.erase(USER)
+    left = memory.learnings.proposal(his.id)
+    assert (left.proposer, left.user_id, left.insight) == (receipt.alias, "ben", "Look at the spread.")
+
+
+def test_an_approved_proposal_whose_revision_is_gone_loses_its_words(memory):
+    fill(memory, USER, SESSION)
+    with memory.database.write() as connection:
+        connection.execute(text("DELETE FROM revisions WHERE learning_id = 1"))
+    memory.erase(USER)
+    with memory.database.read() as connection:
+        kept = "SELECT title, insight, applies_when, user_id FROM proposals WHERE status = 'approved' ORDER BY id"
+        words = connection.execute(text(kept)).all()
+    assert words == [("", "", "", None), ("Ferries", "Zanzibar has ferries.", "", None)]
+
+
 def test_nobody_opens_an_erased_session_again(memory):
     fill(memory, USER, SESSION)
     memory.erase(USER)
