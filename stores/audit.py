@@ -40,11 +40,9 @@ from learngate.stores.database import Database
 from learngate.stores.errors import ConfigurationError, Conflict, StoreUnusable
 from learngate.stores.head import START, Head, Tip
 from learngate.stores.tables import decisions, learnings, ledger, revisions
+from learngate.stores.text import is_alias
 
 Kind = Literal["decision", "revision"]
-
-ERASED = "erased user "
-"""How the alias begins that stands where a reviewer's name was erased."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +85,7 @@ class Key:
     def fits(self, kind: Kind, row: Mapping[str, Any], commitment: object) -> bool:
         """Whether a row is what was committed to, but for what was erased from it."""
         signed, found = str(commitment).split("."), self.commitment(kind, row).split(".")
-        erased = [False, *(_is_erased(row[name]) for name in _ERASABLE[kind])]
+        erased = [False, *(_is_erased(name, row[name]) for name in _ERASABLE[kind])]
         return len(signed) == len(found) and all(
             gone or hmac.compare_digest(one.encode(), other.encode())
             for gone, one, other in zip(erased, signed, found, strict=True)
@@ -351,8 +349,9 @@ def readable(
     return first + second, lost + more
 
 
-def _is_erased(value: object) -> bool:
-    return value is None or (isinstance(value, str) and value.startswith(ERASED))
+def _is_erased(name: str, value: object) -> bool:
+    """Whether a value is what erasing leaves: an alias for a reviewer, nothing for a note."""
+    return is_alias(value) if name == "reviewer" else value is None
 
 
 def _plain(value: object) -> object:

@@ -26,7 +26,7 @@ from learngate.stores.records import (
     now,
 )
 from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions
-from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, check_name, check_text, clean, digest
+from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, check_person, check_text, clean, digest
 
 _proposals, _learnings = proposals.c, learnings.c
 
@@ -75,7 +75,7 @@ def propose(
             insight=draft.insight,
             applies_when=draft.applies_when,
             rationale=draft.rationale,
-            proposer=check_name(proposer, what="the proposer"),
+            proposer=check_person(proposer, what="the proposer"),
             user_id=user_id,
             session_id=session_id,
             turn_id=turn_id,
@@ -125,7 +125,7 @@ def decide(
     connection = page.connection
     if not isinstance(decision, Decision) or decision.type not in {"approve", "edit", "reject"}:
         raise InvalidInput("a decision is Decision.approve(), Decision.edit(…) or Decision.reject(note)")
-    check_name(reviewer, what="the reviewer")
+    check_person(reviewer, what="the reviewer")
     note = check_text(decision.note, what="the note", limit=LEARNING_LIMIT) if decision.note else None
     row = proposal_row(connection, proposal_id)
     status = "rejected" if decision.type == "reject" else "approved"

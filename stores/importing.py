@@ -24,6 +24,7 @@ from learngate.stores.errors import Conflict, InvalidInput
 from learngate.stores.exporting import FORMAT, RECALLED, Tally
 from learngate.stores.history import take_over, verify_learning
 from learngate.stores.lines import check
+from learngate.stores.provenance import unlinked
 from learngate.stores.records import Turn, now
 from learngate.stores.tables import (
     effects,
@@ -36,7 +37,7 @@ from learngate.stores.tables import (
     turns,
     user_memories,
 )
-from learngate.stores.text import check_name, digest
+from learngate.stores.text import check_person, digest
 
 SPOOL_BYTES = 4_000_000
 """What a stream may hold before it is kept in a temporary file."""
@@ -67,6 +68,10 @@ class Intake:
         """The transaction."""
         return self.page.connection
 
+    def is_erased(self, session_id: str) -> bool:
+        """Whether a session of this id was erased here; what came of it stays away, too."""
+        return is_erased(self.connection, session_id)
+
 
 def imported(ledger: Ledger, file: IO[bytes], *, actor: str, progress: Callable[[int, int], None]) -> Imported:
     """Take in an export, in one transaction; `progress` is told how many lines were read, of how many.
@@ -80,7 +85,7 @@ def imported(ledger: Ledger, file: IO[bytes], *, actor: str, progress: Callable[
         InvalidInput: no export, one that was cut off or changed, of another format, or with a row that cannot be.
         Conflict: a session of another user here, or a learning that was changed both here and there.
     """
-    check_name(actor, what="who imports")
+    check_person(actor, what="who imports")
     with _seekable(file) as source:
         total, mark = _checked(source)
         source.seek(0)
@@ -203,6 +208,10 @@ def _take_memory(intake: Intake, row: dict[str, Any]) -> None:
     if connection.scalar(select(memories.id).where(known)) is not None:
         intake.known["memory"] += 1
         return
+    # A memory is one user's: where one of its sessions was erased, its user was.
+    if any(intake.is_erased(one["source_session"] or "") for one in (row, *row["revisions"])):
+        intake.left_out["memory (erased here)"] += 1
+        return
     names = ("uid", "user_id", "namespace", "text", "pinned", "revision", "source_session", "source_turn")
     scope = lexical.scope_token("user", row["user_id"])
     made = connection.execute(
@@ -225,7 +234,14 @@ def _take_memory(intake: Intake, row: dict[str, Any]) -> None:
 
 
 def _take_proposal(intake: Intake, row: dict[str, Any]) -> None:
-    outcome = take_over(intake.page, row, mark=intake.mark)
+    if row["status"] == "pending" and intake.is_erased(row["session_id"] or ""):
+        intake.left_out["proposal (erased here)"] += 1
+        return
+    kept = unlinked(row, intake.is_erased)
+    outcome = take_over(intake.page, kept, mark=intake.mark)
+    dropped = len(row["excerpts"]) - len(kept["excerpts"])
+    if outcome == "new" and dropped:
+        intake.left_out["excerpt (erased here)"] += dropped
     (intake.known if outcome == "known" else intake.new)["decision" if outcome == "decided" else "proposal"] += 1
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
-from learngate.stores.audit import ERASED, Page
-from learngate.stores.history import retire
+from learngate.stores.audit import Page
+from learngate.stores.history import WORDS, retire
 from learngate.stores.tables import decisions, excerpts, imports, learnings, proposals, revisions, sessions
+from learngate.stores.text import ERASED
 
 _proposals = proposals.c
 
@@ -74,8 +77,12 @@ def _quotes(user_id: str, own: ColumnElement[bool]) -> ColumnElement[bool]:
     return or_(excerpts.c.user_id == user_id, excerpts.c.session_id.in_(theirs), unnamed)
 
 
+def _alias() -> str:
+    return f"{ERASED}{uuid4().hex[:8]}"
+
+
 def _rename(connection: Connection, user_id: str) -> tuple[str, int]:
-    alias = f"{ERASED}{uuid4().hex[:8]}"
+    alias = _alias()
     proposed = connection.execute(
         update(proposals).where(_proposals.proposer == user_id).values(proposer=alias)
     ).rowcount
@@ -87,6 +94,21 @@ def _rename(connection: Connection, user_id: str) -> tuple[str, int]:
 
 
 UNLINKED = {"rationale": "", "taint": None, "user_id": None, "session_id": None, "turn_id": None}
+
+
+def unlinked(row: dict[str, Any], is_erased: Callable[[str], bool]) -> dict[str, Any]:
+    """Return a decided proposal of an export as erasing would leave it, where its session was erased here."""
+    user, quoted = row["user_id"], [one for one in row["excerpts"] if not is_erased(one["session_id"] or "")]
+    if not is_erased(row["session_id"] or ""):
+        return row | {"excerpts": quoted}
+    quoted = [one for one in quoted if one["user_id"] not in {None, user}]
+    alias = _alias()
+    taken, words = [], dict.fromkeys(WORDS, "")
+    for one in row["decisions"]:
+        words = {name: one["revision"][name] for name in WORDS} if one["revision"] else words
+        taken.append(one | {"note": None, "reviewer": alias if one["reviewer"] == user else one["reviewer"]})
+    proposer = alias if row["proposer"] == user else row["proposer"]
+    return row | words | UNLINKED | {"proposer": proposer, "excerpts": quoted, "decisions": taken}
 
 
 def _blank(connection: Connection, proposal_id: int) -> None:

@@ -15,6 +15,10 @@ TITLE_LIMIT = 200
 MEMORY_LIMIT = 2_000
 NAME_LIMIT = 200
 
+ERASED = "erased user "
+"""How the alias begins that stands where a person's name was erased."""
+_ALIAS = re.compile(rf"{ERASED}[0-9a-f]{{8}}")
+
 _WORD = re.compile(r"\w+", re.UNICODE)
 _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 _MEANT = frozenset("#%&*@")
@@ -67,6 +71,23 @@ def check_name(name: object, *, what: str) -> str:
     checked = check_text(name, what=what, limit=NAME_LIMIT)
     if checked != name or any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in checked):
         raise InvalidInput(f"{what} {name!r} holds control characters or surrounding spaces: remove them")
+    return checked
+
+
+def is_alias(name: object) -> bool:
+    """Whether a name is one that stands where a person's was erased."""
+    return isinstance(name, str) and _ALIAS.fullmatch(name) is not None
+
+
+def check_person(name: object, *, what: str) -> str:
+    """Return the name of somebody who acts, as given: nobody acts under the name of who was erased.
+
+    Raises:
+        InvalidInput: as `check_name`, or when it reads as an erased user's alias.
+    """
+    checked = check_name(name, what=what)
+    if is_alias(checked):
+        raise InvalidInput(f"{what} {checked!r} reads as somebody who was erased: take another name")
     return checked
 
 

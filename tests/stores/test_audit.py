@@ -1,5 +1,6 @@
 """Tamper evidence: a learning that is not as it was signed is not recalled, and the doctor finds every change."""
 
+import io
 import json
 import logging
 import shutil
@@ -13,6 +14,7 @@ from learngate.stores import (
     ConfigurationError,
     Conflict,
     Decision,
+    InvalidInput,
     ProposalDraft,
     StoreUnusable,
     open_memory,
@@ -82,6 +84,36 @@ def test_erasing_is_no_alarm(memory):
     )
     assert faults(memory) == {}
     assert recalled(memory) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "reviewer = 'erased user x'",
+        "reviewer = 'erased user 0a1b2c3d, on behalf of rita'",
+        "note = 'erased user 0a1b2c3d'",
+        "note = 'erased user said so'",
+    ],
+)
+def test_what_only_begins_like_an_alias_is_no_erased_name_or_note(here, forged):
+    tamper(here, f"UPDATE decisions SET {forged} WHERE id = 6")
+    assert len(faults(here)) == 1
+
+
+@pytest.mark.parametrize("name", ["erased user 0a1b2c3d", "erased user ffffffff"])
+def test_nobody_acts_under_the_name_of_who_was_erased(here, name):
+    pending = here.learnings.propose(ProposalDraft("Taxes", "Mind taxes."), namespace="n", proposer="m")
+    for act in (
+        lambda: here.learnings.decide(pending.id, Decision.approve(), reviewer=name),
+        lambda: here.learnings.propose(ProposalDraft("Tax", "Mind tax."), namespace="n", proposer=name),
+        lambda: here.learnings.add(ProposalDraft("Tax", "Mind tax."), namespace="n", actor=name),
+        lambda: here.learnings.retire(1, actor=name),
+        lambda: here.load(io.BytesIO(b"".join(here.export())), actor=name),
+    ):
+        with pytest.raises(InvalidInput, match="was erased"):
+            act()
+    here.erase("rita")
+    assert faults(here) == {}
 
 
 def test_erasing_a_reviewer_is_no_alarm_and_retiring_their_learnings_is_signed(memory):
