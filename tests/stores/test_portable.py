@@ -24,6 +24,7 @@ from learngate.stores import (
     Turn,
     open_memory,
 )
+from learngate.stores.erasing import is_erased
 from learngate.stores.records import Recalled
 from learngate.stores.verify import all_faults
 from tests.databases import BOTH, database
@@ -83,6 +84,9 @@ def take(memory, step) -> None:
     """Take one step through the public calls; a refusal is a step, too."""
     kind, user, words, n = step
     users, learnings, session = memory.users, memory.learnings, f"{user}-{n % 3}"
+    with memory.database.read() as connection:
+        if is_erased(connection, session):
+            return  # nothing comes of an erased session any more
     space = ["default", "acme", "acme/finance"][n % 3]
     match kind:
         case "turn":
@@ -421,12 +425,54 @@ def test_a_session_that_was_erased_here_stays_erased():
         target.load(io.BytesIO(given_out), actor="ida")
         target.erase("ana")
         took = target.load(io.BytesIO(given_out), actor="ida")
-        assert took.left_out == {"session (erased here)": 1, "turn (erased here)": 3}
+        assert took.left_out == {
+            "session (erased here)": 1,
+            "memory (erased here)": 1,
+            "turn (erased here)": 3,
+        }
         assert target.sessions.list(user_id="ana") == []
         with fresh() as third:
             third.load(io.BytesIO(whole(target)), actor="ida")
             with pytest.raises(NotAllowed, match="was erased"):
                 third.sessions.claim("s", "ana")
+
+
+def test_an_old_export_brings_nothing_of_an_erased_user_back_but_what_was_approved():
+    with fresh(audit_key=KEY) as source, fresh(audit_key=KEY[::-1]) as target:
+        source.sessions.append(Turn("s", (HumanMessage("askedmark"),), id="t1", user_id="ana"))
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        target.erase("ana")
+        source.users.remember("ana", "factmark", source=("s", "t1"))
+        moved = source.users.remember("ana", "oldmark", source=("s", "t1"))
+        source.users.update("ana", moved.id, "newmark")
+        quotes = (Excerpt("quotemark", "ana", "ana", "s", "t1"), Excerpt("unnamedmark"))
+        ids = []
+        for word in ("waitingmark", "Rejectedmark", "Approved"):
+            worded = draft(word, title=f"{word}title", rationale="rationalemark", excerpts=quotes)
+            made = source.learnings.propose(
+                worded, namespace="a", proposer="ana", user_id="ana", source=("s", "t1")
+            )
+            ids.append(made.id)
+        source.learnings.decide(ids[1], Decision.reject("notemark"), reviewer="ana")
+        source.learnings.decide(ids[2], Decision.edit(title="T", note="notemark"), reviewer="rita")
+        bens = draft("Of Ben.", rationale="of ben", excerpts=(quotes[0], Excerpt("kept", "ben", "ben", "b", "t")))
+        source.learnings.propose(bens, namespace="a", user_id="ben", source=("b", "t"))
+        took = target.load(io.BytesIO(whole(source)), actor="ida")
+        assert took.left_out == {
+            "session (erased here)": 1,
+            "memory (erased here)": 2,
+            "proposal (erased here)": 1,
+            "excerpt (erased here)": 5,
+            "turn (erased here)": 1,
+        }
+        here = whole(target)
+        assert b"mark" not in here
+        assert b'"ana"' not in here
+        assert all(words in here for words in (b"Approved", b'"kept"', b"of ben"))
+        assert target.learnings.list(namespace="a")[0].title == "T"
+        assert list(all_faults(target.ledger)) == []
+        with pytest.raises(Conflict, match="already says that"):
+            target.learnings.propose(draft("Rejectedmark"), namespace="a")
 
 
 def test_a_message_that_cannot_be_read_is_carried_as_it_is():
