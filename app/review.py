@@ -181,8 +181,9 @@ class Inbox:
             decision = ask_decision(proposal, may_quit=True)
             if decision is None:
                 return False
+            seen = (proposal.title, proposal.insight, proposal.applies_when)
             try:
-                self._memory.learnings.decide(proposal.id, decision, reviewer=self._reviewer)
+                self._memory.learnings.decide(proposal.id, decision, reviewer=self._reviewer, seen=seen)
             except AlreadyDecided as early:
                 note(Text(f"  decided meanwhile: {verdict(early.decision)}"), style="")
                 return True

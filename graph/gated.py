@@ -226,16 +226,32 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         standing = self.memory.sessions.standing(session_id)
         owner = standing.owner if standing is not None else None
         for edit in (edit for superstep in supersteps for edit in superstep):
-            values = edit.values if isinstance(edit.values, Mapping) else {}
+            values = _edited(edit.values)
             named = [values[key] for key in ("turn", "delivery") if values.get(key)]
             others = any(
                 one.get("user_id") != owner or one.get("session_id", session_id) != session_id for one in named
             )
             proposal = values.get("proposal")
-            if proposal and self.memory.learnings.proposal(proposal["id"]).session_id != session_id:
+            if proposal and self.memory.learnings.proposal(proposal.get("id")).session_id != session_id:
                 others = True
             if others or values.get("review"):
                 raise NotAllowed(f"the state of session {session_id!r} cannot be made another's")
+
+
+def _edited(values: Any) -> Mapping[str, Any]:
+    """Return what an edit writes: nothing, or a dict; a `Command` would write past the door.
+
+    Raises:
+        InvalidInput: anything else, or a turn or a proposal that is no dict.
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise InvalidInput(f"a state is edited with a dict, not with {type(values).__name__}")
+    for key in ("turn", "delivery", "proposal"):
+        if values.get(key) and not isinstance(values[key], Mapping):
+            raise InvalidInput(f"`{key}` in the state is a dict, not {type(values[key]).__name__}")
+    return values
 
 
 def read_messages(given: Any) -> list[AnyMessage]:

@@ -21,7 +21,8 @@ def save_learning(state: State, *, learnings: Learnings) -> dict[str, Any]:
     review = Review.model_validate(answered)
     if review.type in {"approve", "edit", "reject"}:
         try:
-            learnings.decide(proposal["id"], review.decision(), reviewer=answered["reviewer"])
+            seen = (proposal["title"], proposal["insight"], proposal["applies_when"])
+            learnings.decide(proposal["id"], review.decision(), reviewer=answered["reviewer"], seen=seen)
         except AlreadyDecided:
             pass  # in the inbox, or by a racing resume: what was decided first stands, and is reported below
         except (InvalidInput, Conflict) as problem:

@@ -9,6 +9,9 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from learngate.stores.tables import changes, embeddings
 
+MANY = 1000
+"""So many changed rows are asked for by number; where there are more, the whole scope is looked at."""
+
 
 def note_change(connection: Connection, kind: str, row_id: int, *, scope: str, op: str) -> None:
     """Tell every process, inside the transaction that changes the row, that it did; its vectors go with it."""

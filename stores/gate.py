@@ -30,6 +30,8 @@ from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, check_person, che
 
 _proposals, _learnings = proposals.c, learnings.c
 
+Words = tuple[str, str, str]
+"""A title, an insight and when it applies."""
 Change = Literal["created", "edited", "reverted", "retired", "restored"]
 
 
@@ -108,17 +110,19 @@ def decide(
     *,
     reviewer: str,
     change: Change | None = None,
+    seen: Words | None = None,
 ) -> int | None:
     """Take a decision, give it its effect and sign both; return the learning that it made or changed, if any.
 
-    Of reviewers who race, the first to claim the row wins; the others are told who did.
+    Of reviewers who race, the first to claim the row wins; the others are told who did. `seen` is what the
+    reviewer was shown.
 
     Raises:
         NotFound: there is no such proposal.
         AlreadyDecided: it was decided before.
         Outdated: what it would change has a newer revision; the proposal stays pending.
-        Conflict: an approved learning of the namespace already says the same, or what it would change is not what
-            was signed.
+        Conflict: an approved learning of the namespace already says the same, what it would change is not what
+            was signed, or the proposal is not what was `seen`.
         InvalidInput: no reviewer, or an edited text that cannot be stored.
         ConfigurationError, StoreUnusable: it cannot be signed, as `Page.sign` says.
     """
@@ -134,6 +138,11 @@ def decide(
     )
     if claimed.rowcount == 0:
         raise AlreadyDecided(decision_of(connection, proposal_id))
+    if seen is not None and decision.type != "reject" and seen != (row.title, row.insight, row.applies_when):
+        raise Conflict(
+            f"proposal {proposal_id} is not what it was when it was shown: look at it with"
+            f" `learngate review {proposal_id}`, or reject it"
+        )
     said = {
         "proposal_id": proposal_id,
         "type": decision.type,

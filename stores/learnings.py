@@ -149,14 +149,24 @@ class Learnings:
             gate.proposal_row(connection, proposal_id)
             return gate.decision_of(connection, proposal_id)
 
-    def decide(self, proposal_id: int, decision: Decision, *, reviewer: Name) -> Learning | None:
+    def decide(
+        self,
+        proposal_id: int,
+        decision: Decision,
+        *,
+        reviewer: Name,
+        seen: tuple[str, str, str] | None = None,
+    ) -> Learning | None:
         """Decide a proposal, once, and return the learning that came of it; `None` when rejected.
+
+        `seen` is the (title, insight, applies when) that the reviewer was shown: if the proposal says something
+        else by now, it is not approved.
 
         Raises:
             NotFound, AlreadyDecided, Outdated, Conflict, InvalidInput: as `gate.decide`.
         """
         with self._ledger.write() as page:
-            learning_id = gate.decide(page, proposal_id, decision, reviewer=reviewer)
+            learning_id = gate.decide(page, proposal_id, decision, reviewer=reviewer, seen=seen)
             return None if learning_id is None else _learning(_row(page.connection, learning_id))
 
     # -- by hand: a proposal and its decision in one transaction -------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 from pgvector.sqlalchemy import HALFVEC, VECTOR
 from sqlalchemy import ColumnElement, Connection, Float, and_, cast, exists, func, literal, select
 
-from learngate.stores.changes import changes_since, newest_change
+from learngate.stores.changes import MANY, changes_since, newest_change
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vector, Vectors
 from learngate.stores.tables import embeddings
@@ -108,7 +108,10 @@ class PgvectorIndex:
             for row in changed:
                 if (row.kind, row.scope) in self._complete:
                     dirty.setdefault((row.kind, row.scope), set()).add(row.row_id)
-            missing = {key: self._missing(connection, *key, dirty[key]) for key in dirty}
+            missing = {
+                key: self._missing(connection, *key, ids if len(ids) <= MANY else None)
+                for key, ids in dirty.items()
+            }
             for key in [(kind, scope) for scope in scopes]:
                 if key not in self._complete:
                     missing[key] = self._missing(connection, *key, None)

@@ -131,7 +131,6 @@ _AGAIN = "nothing was stored: try again"
 _MEANINGS: dict[str, tuple[type[LearngateError], str]] = {
     "55P03": (StoreUnavailable, f"was being written to by others for over {LOCK_SECONDS} s; {_AGAIN}"),
     "57014": (StoreUnavailable, f"took over {STATEMENT_SECONDS} s for one statement; {_AGAIN}"),
-    "57P": (StoreUnavailable, f"is being shut down or started; {_AGAIN}"),
     "57": (StoreUnavailable, f"is being shut down or started; {_AGAIN}"),
     "25P03": (StoreUnavailable, f"ended a transaction that was idle for over {IDLE_SECONDS} s; {_AGAIN}"),
     "25006": (StoreUnavailable, "is read-only (a replica?); nothing was stored: name the primary server"),

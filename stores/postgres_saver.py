@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import monotonic, sleep
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -28,6 +28,8 @@ SETUP_SECONDS = 30.0
 class LearngatePostgresSaver(Threaded, PostgresSaver):
     """LangGraph's `PostgresSaver` in both colours, over a pool, its errors of the driver in our words."""
 
+    connections = 4
+
     def __init__(self, database: Database) -> None:
         self._db = database
         pool = ConnectionPool[Connection[DictRow]](
@@ -35,13 +37,15 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
             connection_class=Connection[DictRow],
             kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
             min_size=1,
-            max_size=4,
+            max_size=self.connections,
             open=False,
             check=_check_idle,
             reset=_note_use,
             name="learngate-checkpoints",
         )
         super().__init__(pool)
+        # LangGraph's saver takes one turn at a time even over a pool; each turn has a connection of its own here.
+        self.lock = nullcontext()  # type: ignore[assignment]
         self._pool = pool
         try:
             with self._db.translated():

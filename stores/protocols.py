@@ -185,7 +185,14 @@ class LearningStore(Protocol):
     def decision(self, proposal_id: int) -> DecisionRecord:
         """Return the decision on a proposal."""
 
-    def decide(self, proposal_id: int, decision: Decision, *, reviewer: Name) -> Learning | None:
+    def decide(
+        self,
+        proposal_id: int,
+        decision: Decision,
+        *,
+        reviewer: Name,
+        seen: tuple[str, str, str] | None = None,
+    ) -> Learning | None:
         """Decide a proposal, once, and return the learning that came of it; `None` when rejected."""
 
     def add(self, draft: ProposalDraft, *, namespace: Namespace, actor: Name) -> Learning:

@@ -26,18 +26,20 @@ Result = TypeVar("Result")
 
 
 class Threaded(BaseCheckpointSaver[Any]):
-    """A saver whose async methods run its sync ones in a thread: one serves `invoke` and `ainvoke` alike.
+    """A saver whose async methods run its sync ones in threads: one serves `invoke` and `ainvoke` alike.
 
-    It is a thread of its own. LangGraph's savers take turns under a lock, so that in the event loop's own few
-    threads those that wait for it would keep the nodes of other sessions from running.
+    They are threads of its own, as many as it has connections: in the event loop's own few, those that wait for
+    a connection would keep the nodes of other sessions from running.
     """
 
+    connections = 1
+
     @cached_property
-    def _thread(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max_workers=1, thread_name_prefix="learngate-checkpoints")
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=self.connections, thread_name_prefix="learngate-checkpoints")
 
     async def _run(self, work: Callable[..., Result], *given: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
 
     def close(self) -> None:
         """Close the saver's connections, once no thread of a run that was given up is using them."""

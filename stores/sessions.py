@@ -204,9 +204,9 @@ class Sessions:
         """
         check_text(query, what="the query", limit=10_000)
         with self._db.read() as connection:
-            found = lexical.search(connection, turns, scopes=[tree.turn_scope(user_id)], query=query, limit=k)
-            scores = dict(found)
-            loaded = tree.load(connection, select(turns).where(turns.c.seq.in_(scores)))
+            scope = tree.turn_scope(user_id)
+            scores = dict(lexical.search(connection, turns, scopes=[scope], query=query, limit=k))
+            loaded = tree.load(connection, select(turns).where(turns.c.seq.in_(scores), turns.c.scope == scope))
         hits = [TurnHit(turn, scores[seq]) for seq, turn in loaded.items()]
         return sorted(hits, key=lambda hit: -hit.score)
 

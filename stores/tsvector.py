@@ -45,7 +45,9 @@ def search(
 ) -> list[tuple[int, float]]:
     """Return (row, rank) of the rows in `scopes` that hold one of the words, best first; rare words weigh more."""
     (key,) = (column.name for column in table.primary_key.columns)
-    scoped = "searchable @@ (CAST(:scopes AS tsquery) && {words})"
+    # The index narrows it down; the column decides, because a text may hold another scope's token.
+    scoped = "searchable @@ (CAST(:scopes AS tsquery) && {words}) AND scope = ANY(:exactly)"
+    exactly = list(scopes)
     found = connection.execute(
         text(
             "WITH asked AS MATERIALIZED (SELECT words, ln((:common + 1) / (0.5 + (SELECT count(*) FROM"
@@ -61,7 +63,8 @@ def search(
         {
             "each": [f"'{word}'" for word in asked],
             "all": " | ".join(f"'{word}'" for word in asked),
-            "scopes": " | ".join(f"'{scope}'" for scope in scopes),
+            "scopes": " | ".join(f"'{scope}'" for scope in exactly),
+            "exactly": exactly,
             "common": COMMON,
             "limit": limit,
         },

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from learngate.stores.changes import changes_since, newest_change
+from learngate.stores.changes import MANY, changes_since, newest_change
 from learngate.stores.database import Database
 from learngate.stores.embeddings import Vector, Vectors
 
@@ -84,6 +84,8 @@ class FaissIndex:
             for row in changed:
                 if (row.kind, row.scope) in self._scopes:
                     dirty.setdefault((row.kind, row.scope), set()).add(row.row_id)
+            for key in [key for key, ids in dirty.items() if len(ids) > MANY]:
+                del self._scopes[key], dirty[key]
             current = {
                 (kind, scope): self._vectors.load(
                     connection, kind, scope=scope, dimensions=self._dimensions, ids=sorted(ids)

@@ -142,3 +142,16 @@ def test_a_text_of_marks_alone_is_stored_and_searched_without_a_nan(memory, text
         assert {hit.learning.id for hit in hits} == {1, 2}
         assert all(np.isfinite([hit.score, hit.dense, hit.lexical]).all() for hit in hits)
     assert memory.learnings.search("mind costs", namespace="n")[0].learning.id == 1
+
+
+def test_a_search_after_very_many_changes_finds_what_is_there(url, monkeypatch):
+    for part in ("vectors", "pgvector"):
+        monkeypatch.setattr(f"learngate.stores.{part}.MANY", 5, raising=False)
+    with open_memory(url, embedder=Hashed()) as one, open_memory(url, embedder=Hashed()) as other:
+        fill(one, "mind costs")
+        find(other, "costs")
+        fill(one, *(f"mind fee {number}" for number in range(12)))
+        assert len(find(other, "mind fee")) == 5
+        assert 13 in {
+            hit.learning.id for hit in other.learnings.search("mind fee 11", namespace="n", k=20, floor=False)
+        }

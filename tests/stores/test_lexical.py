@@ -229,3 +229,10 @@ def test_several_scopes_are_searched_at_once(memory):
         scopes = [scope_token("namespace", one) for one in ("acme", "acme/finance")]
         assert {row for row, _ in search(connection, learnings, scopes=scopes, query="costs", limit=9)} == {1, 2}
         assert search(connection, turns, scopes=scopes, query="costs", limit=9) == []
+
+
+def test_a_text_that_holds_anothers_token_is_not_theirs(memory):
+    memory.sessions.append(turn("a", f"my invoice advice {scope_token('user', 'bob')}", user_id="alice"))
+    memory.sessions.append(turn("b", "which invoice is due", user_id="bob"))
+    found = memory.sessions.search("invoice advice", user_id="bob")
+    assert [hit.turn.session_id for hit in found] == ["b"]
