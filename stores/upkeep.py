@@ -6,6 +6,7 @@ The statements of SQLite and of PostgreSQL stand here side by side.
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -40,11 +41,18 @@ def scrub(database: Database) -> str | None:
                 raw.execute("SET statement_timeout = 0")
                 # ANALYZE, because the planner's statistics hold frequent words and names; REINDEX, because GIN
                 # keeps every word that it has ever seen.
-                there = {row[0] for row in raw.execute("SELECT tablename FROM pg_tables").fetchall()}
+                here = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+                there = {row[0] for row in raw.execute(here).fetchall()}
+                _drop_half_built(raw)
                 raw.execute(f"VACUUM (ANALYZE) {', '.join([*metadata.tables, *(there & CHECKPOINTS)])}")
-                for name in SEARCHED:
-                    raw.execute(f"REINDEX INDEX CONCURRENTLY {name}_searchable")
-                return None
+                try:
+                    for name in SEARCHED:
+                        raw.execute(f"REINDEX INDEX CONCURRENTLY {name}_searchable")
+                finally:
+                    remaining = _drop_half_built(raw)
+                if not remaining:
+                    return None
+                return f"the indexes {', '.join(remaining)} of {database.name}, half built: erase once more"
             raw.execute("VACUUM")
             if database.in_memory or not raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 return None
@@ -53,6 +61,20 @@ def scrub(database: Database) -> str | None:
         reason = str(error)
     left = "free pages and the write-ahead log" if database.dialect == "sqlite" else "dead rows and statistics"
     return f"{left} of {database.name} ({reason}): erase once more"
+
+
+def _drop_half_built(raw: Any) -> list[str]:
+    """Drop the indexes that a failed REINDEX CONCURRENTLY has left, words and all; return those that remain."""
+    query = r"""
+        SELECT quote_ident(one.relname)
+        FROM pg_index JOIN pg_class one ON one.oid = indexrelid JOIN pg_class its ON its.oid = indrelid
+        WHERE NOT indisvalid AND one.relname ~ '_cc(new|old)[0-9]*$' AND its.relname = ANY(%s)
+            AND one.relnamespace = current_schema()::regnamespace
+    """
+    ours = [[*metadata.tables]]
+    for (name,) in raw.execute(query, ours).fetchall():
+        raw.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+    return [name for (name,) in raw.execute(query, ours).fetchall()]
 
 
 def size(database: Database) -> int:

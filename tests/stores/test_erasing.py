@@ -435,6 +435,28 @@ def test_on_postgres_no_row_of_any_table_holds_it_and_the_receipt_says_what_the_
             memory.sessions.claim(SESSION, USER)
 
 
+@needs_postgres
+def test_on_postgres_an_index_that_was_left_half_built_goes_with_the_words_in_it(tmp_path):
+    import psycopg
+
+    half = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1"
+    with database("postgres", tmp_path) as url, open_memory(url, embedder=Hashed()) as memory:
+        fill(memory, USER, SESSION)
+        with closing(memory.database.connect()) as raw:
+            raw.execute("SET lock_timeout = '50ms'")
+            for _ in range(2):
+                with memory.database.write() as connection:  # it has to wait for whoever writes, and may not
+                    connection.execute(text("UPDATE turns SET usage = usage"))
+                    with pytest.raises(psycopg.errors.LockNotAvailable):
+                        raw.execute("REINDEX INDEX CONCURRENTLY turns_searchable")
+            left = [name for (name,) in raw.execute(half).fetchall()]
+            assert left == ["turns_searchable_ccnew", "turns_searchable_ccnew1"]
+            assert memory.erase(USER).scrubbed
+            assert raw.execute(half).fetchall() == []
+            there = "SELECT count(*) FROM pg_class WHERE relname = 'turns_searchable'"
+            assert raw.execute(there).fetchone() == (1,)
+
+
 def statistics(memory: Memory, *, analyze: bool = True) -> list[str]:
     """Return the marks that the planner's statistics hold."""
     with closing(memory.database.connect()) as raw:
