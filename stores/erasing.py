@@ -174,7 +174,8 @@ def _checkpoints(database: Database, savers: Sequence[ThreadSaver], owned: Itera
     owned = [*owned]
     with database.read() as connection:
         buried = set(connection.scalars(select(erased_sessions.c.token)))
-        left = [thread for thread in _threads(connection) if token(thread) in buried]
+        living = set(connection.scalars(select(sessions.c.id)))
+        left = [one for one in _threads(connection) if token(one) in buried and one not in living]
     for saver in savers:
         for thread in {*owned, *left}:
             saver.delete_thread(thread)

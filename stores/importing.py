@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import IO, Any
 
 from langchain_core.messages import BaseMessage
@@ -19,7 +20,7 @@ from learngate.stores import codec, lexical, tree
 from learngate.stores.audit import Ledger, Page
 from learngate.stores.changes import note_change
 from learngate.stores.database import upsert
-from learngate.stores.erasing import is_erased
+from learngate.stores.erasing import is_erased, token
 from learngate.stores.errors import Conflict, InvalidInput
 from learngate.stores.exporting import FORMAT, RECALLED, Tally
 from learngate.stores.history import take_over, verify_learning
@@ -67,6 +68,11 @@ class Intake:
     def connection(self) -> Connection:
         """The transaction."""
         return self.page.connection
+
+    @cached_property
+    def living(self) -> set[str]:
+        """What would stand for the sessions that were here before, were they erased."""
+        return {token(one) for one in self.connection.scalars(select(sessions.c.id))}
 
     def is_erased(self, session_id: str) -> bool:
         """Whether a session of this id was erased here; what came of it stays away, too."""
@@ -172,6 +178,9 @@ def when(text: str | None) -> datetime | None:
 
 
 def _take_erased(intake: Intake, row: dict[str, Any]) -> None:
+    if row["token"] in intake.living:
+        intake.left_out["erased (the session is here)"] += 1
+        return
     put = upsert(intake.connection, erased_sessions).values(token=row["token"], erased_at=when(row["erased_at"]))
     added = intake.connection.execute(put.on_conflict_do_nothing()).rowcount
     (intake.new if added else intake.known)["erased"] += 1

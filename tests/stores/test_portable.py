@@ -24,7 +24,7 @@ from learngate.stores import (
     Turn,
     open_memory,
 )
-from learngate.stores.erasing import is_erased
+from learngate.stores.erasing import is_erased, token
 from learngate.stores.records import Recalled
 from learngate.stores.verify import all_faults
 from tests.databases import BOTH, database
@@ -435,6 +435,25 @@ def test_a_session_that_was_erased_here_stays_erased():
             third.load(io.BytesIO(whole(target)), actor="ida")
             with pytest.raises(NotAllowed, match="was erased"):
                 third.sessions.claim("s", "ana")
+
+
+def test_a_session_that_was_erased_elsewhere_lives_on_here_with_its_checkpoints(tmp_path):
+    with fresh() as source, open_memory(f"sqlite:///{tmp_path}/b.db", embedder=Hashed()) as target:
+        example(target)
+        checkpoint = {"v": 4, "id": "1", "channel_values": {}}
+        of = {"configurable": {"thread_id": "s", "checkpoint_ns": ""}}
+        target.checkpointer().put(of, checkpoint, {}, {})
+        example(source)
+        source.erase("ana")
+        took = target.load(io.BytesIO(whole(source)), actor="ida")
+        assert took.left_out == {"erased (the session is here)": 1}
+        assert len(target.sessions.window("s")) == 2
+        # An import of before may have brought it.
+        with target.database.write() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM erased_sessions")) == 0
+            connection.execute(text("INSERT INTO erased_sessions VALUES (:t, '')"), {"t": token("s")})
+        target.erase("ben")
+        assert target.checkpointer().get_tuple(of) is not None
 
 
 def test_an_old_export_brings_nothing_of_an_erased_user_back_but_what_was_approved():
