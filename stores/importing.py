@@ -8,13 +8,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import IO, Any
 
 from langchain_core.messages import BaseMessage
-from sqlalchemy import Connection, Table, bindparam, insert, select
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
 
 from learngate.stores import codec, lexical, tree
 from learngate.stores.audit import Ledger, Page
@@ -63,6 +63,8 @@ class Intake:
     new: Counter[str]
     known: Counter[str]
     left_out: Counter[str]
+    heads: dict[str, str] = field(default_factory=dict)
+    """The newest turns there, of sessions that were here before and ended otherwise."""
 
     @property
     def connection(self) -> Connection:
@@ -105,6 +107,8 @@ def imported(ledger: Ledger, file: IO[bytes], *, actor: str, progress: Callable[
                 check(number, row)
                 TAKE[row["kind"]](intake, row)
                 progress(number, total)
+            for session_id, head in intake.heads.items():
+                _move_on(intake, session_id, head)
     return Imported(dict(intake.new), dict(intake.known), dict(intake.left_out))
 
 
@@ -205,6 +209,24 @@ def _take_session(intake: Intake, row: dict[str, Any]) -> None:
             " nothing was imported: export one user at a time (--user), or import into a database of its own"
         )
     intake.known["session"] += 1
+    if row["newest"] not in {None, there.newest}:
+        intake.heads[session_id] = row["newest"]
+
+
+def _move_on(intake: Intake, session_id: str, head: str) -> None:
+    """Let a session end where it ends in the export, unless it went another way here."""
+    connection, its = intake.connection, sessions.c.id == session_id
+    theirs = tree.seq_of(connection, session_id, head)
+    newest, deleted_at = connection.execute(select(sessions.c.newest, sessions.c.deleted_at).where(its)).one()
+    mine = None if newest is None else tree.seq_of(connection, session_id, newest)
+    if theirs is None or (mine is not None and tree.is_behind(connection, theirs, [mine])):
+        return
+    if deleted_at is not None:
+        intake.left_out["session (deleted here)"] += 1
+    elif newest is None or (mine is not None and tree.is_behind(connection, mine, [theirs])):
+        connection.execute(update(sessions).where(its).values(newest=head))
+    else:
+        intake.left_out["session (went on here)"] += 1
 
 
 def _take_memory(intake: Intake, row: dict[str, Any]) -> None:

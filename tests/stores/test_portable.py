@@ -456,6 +456,34 @@ def test_a_session_that_was_erased_elsewhere_lives_on_here_with_its_checkpoints(
         assert target.checkpointer().get_tuple(of) is not None
 
 
+def test_a_session_that_went_on_elsewhere_goes_on_here_unless_it_went_another_way():
+    def say(memory, turn, **more):
+        memory.sessions.append(Turn("s", (HumanMessage(turn), AIMessage("Yes.")), id=turn, user_id="ana", **more))
+
+    def window(memory):
+        return [one.id for one in memory.sessions.window("s")]
+
+    with fresh() as source, fresh() as target:
+        say(source, "t1")
+        old = whole(source)
+        target.load(io.BytesIO(old), actor="ida")
+        say(source, "t2")
+        say(source, "t3")
+        took = target.load(io.BytesIO(whole(source)), actor="ida")
+        assert (took.new, took.left_out) == ({"turn": 2}, {})
+        assert window(target) == window(source) == ["t1", "t2", "t3"]
+        assert target.load(io.BytesIO(old), actor="ida").left_out == {}
+        say(source, "t4")
+        say(target, "else")
+        took = target.load(io.BytesIO(whole(source)), actor="ida")
+        assert (took.new, took.left_out) == ({"turn": 1}, {"session (went on here)": 1})
+        assert window(target) == ["t1", "t2", "t3", "else"]
+        assert target.sessions.get("s", "t4").answer == "Yes."
+        target.sessions.delete("s")
+        assert target.load(io.BytesIO(whole(source)), actor="ida").left_out == {"session (deleted here)": 1}
+        assert target.sessions.list(user_id="ana") == []
+
+
 def test_an_old_export_brings_nothing_of_an_erased_user_back_but_what_was_approved():
     with fresh(audit_key=KEY) as source, fresh(audit_key=KEY[::-1]) as target:
         source.sessions.append(Turn("s", (HumanMessage("askedmark"),), id="t1", user_id="ana"))
