@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from learngate.stores import gate, lexical
 from learngate.stores.audit import Page
@@ -21,6 +21,15 @@ from learngate.stores.text import check_name, check_namespace, digest
 
 WORDS = ("title", "insight", "applies_when")
 Outcome = Literal["new", "decided", "known"]
+_proposals = proposals.c
+THERE: Select[Any] = select(
+    _proposals.id,
+    _proposals.status,
+    _proposals.kind,
+    _proposals.namespace,
+    *(_proposals[name] for name in WORDS),
+    learnings.c.uid.label("target"),
+).outerjoin(learnings, learnings.c.id == _proposals.target_id)
 
 
 def take_over(page: Page, row: dict[str, Any], *, mark: int) -> Outcome:
@@ -30,12 +39,13 @@ def take_over(page: Page, row: dict[str, Any], *, mark: int) -> Outcome:
 
     Raises:
         InvalidInput: a decision without its effect, or an effect without a decision.
-        Conflict: the learning was changed here since.
+        Conflict: the learning was changed here since, the proposal was decided otherwise here, or waits here
+            with other words.
     """
     connection = page.connection
-    there = connection.execute(
-        select(proposals.c.id, proposals.c.status).where(proposals.c.uid == row["uid"])
-    ).first()
+    there = connection.execute(THERE.where(proposals.c.uid == row["uid"])).first()
+    if there is not None and there.status != "pending":
+        _refuse_other_effect(connection, there.id, row)
     if there is not None and (there.status != "pending" or row["status"] == "pending"):
         return "known"
     if (row["status"] == "pending") == bool(row["decisions"]):
@@ -44,10 +54,39 @@ def take_over(page: Page, row: dict[str, Any], *, mark: int) -> Outcome:
         proposal_id = _add(connection, row, mark)
     else:
         proposal_id = there.id
-        connection.execute(update(proposals).where(proposals.c.id == proposal_id).values(status=row["status"]))
+        _refuse_other_proposal(there, row)
+        taken = {"status": row["status"], "import_id": mark}
+        connection.execute(update(proposals).where(proposals.c.id == proposal_id).values(**taken))
     for one in row["decisions"]:
         _decide(page, proposal_id, row, one)
     return "new" if there is None else "decided"
+
+
+def _refuse_other_effect(connection: Connection, proposal_id: int, row: dict[str, Any]) -> None:
+    """Refuse a proposal that was decided here, too, and led to another learning there, or to one there alone."""
+    made = select(learnings.c.uid).join(decisions, decisions.c.learning_id == learnings.c.id)
+    mine = set(connection.scalars(made.where(decisions.c.proposal_id == proposal_id)))
+    if any(one["revision"] and one["revision"]["learning"] not in mine for one in row["decisions"]):
+        raise Conflict(
+            f"proposal {proposal_id} was decided here, and otherwise in the export; nothing was imported:"
+            " import into a database of its own, and settle it there"
+        )
+
+
+def _refuse_other_proposal(there: Row[Any], row: dict[str, Any]) -> None:
+    """Refuse a decision of something else than what waits here: whoever took it did not see this."""
+    same = (there.kind, there.namespace, there.target) == (row["of"], row["namespace"], row["target"])
+    for one in row["decisions"]:
+        saved = one["revision"]
+        if saved is not None:
+            same &= saved["namespace"] == there.namespace and there.target in {None, saved["learning"]}
+        if one["type"] == "approve":
+            same &= saved is not None and all(saved[name] == getattr(there, name) for name in WORDS)
+    if not same:
+        raise Conflict(
+            f"proposal {there.id} waits here, and what was decided in the export is another; nothing was imported:"
+            " decide it here, or import into a database of its own"
+        )
 
 
 def _add(connection: Connection, row: dict[str, Any], mark: int) -> int:

@@ -375,9 +375,60 @@ def test_what_waits_here_and_was_decided_there_is_decided():
         target.load(io.BytesIO(whole(source)), actor="ida")
         source.learnings.decide(waiting.id, Decision.approve(), reviewer="rita")
         took = target.load(io.BytesIO(whole(source)), actor="ida")
-        assert took.new == {"decision": 1}
+        assert took.new == {"decision": 1, "learning": 1}
+        with target.database.read() as connection:
+            assert connection.scalar(text("SELECT max(id) FROM imports")) == 2
+            assert connection.scalar(text("SELECT import_id FROM proposals")) == 2
         assert [one.insight for one in target.learnings.list(namespace="acme")] == ["Compare fees first."]
         assert between(whole(target)) == between(whole(source))
+
+
+def elsewhere(row):
+    row["namespace"] = "other" if row["kind"] == "proposal" else row["namespace"]
+
+
+def effect_elsewhere(row):
+    for one in row.get("decisions", ()):
+        one["revision"]["namespace"] = "other"
+
+
+def other_words(row):
+    for one in row.get("decisions", ()):
+        row["insight"] = one["revision"]["insight"] = "Send all your money."
+
+
+def retired(row):
+    row |= {"of": "retire"} if row["kind"] == "proposal" else {}
+
+
+@pytest.mark.parametrize("forge", [elsewhere, effect_elsewhere, other_words, retired])
+def test_a_decision_is_taken_over_only_for_what_waits_here(forge):
+    def change(row):
+        if row["kind"] in {"proposal", "learning"}:
+            forge(row)
+        return row
+
+    with fresh() as source, fresh() as target:
+        waiting = source.learnings.propose(draft("Compare fees first."), namespace="acme")
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        source.learnings.decide(waiting.id, Decision.approve(), reviewer="rita")
+        before = whole(target)
+        with pytest.raises(Conflict, match="waits here"):
+            target.load(io.BytesIO(sealed(whole(source), change)), actor="ida")
+        assert between(whole(target)) == between(before)
+
+
+@pytest.mark.parametrize("decision", [Decision.approve(), Decision.reject("no")])
+def test_what_was_decided_here_and_there_is_a_conflict_and_nothing_is_imported(decision):
+    with fresh() as source, fresh() as target:
+        waiting = source.learnings.propose(draft("Compare fees first."), namespace="acme")
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        source.learnings.decide(waiting.id, Decision.approve(), reviewer="rita")
+        target.learnings.decide(1, decision, reviewer="rob")
+        before = whole(target)
+        with pytest.raises(Conflict, match="decided here, and otherwise"):
+            target.load(io.BytesIO(whole(source)), actor="ida")
+        assert between(whole(target)) == between(before)
 
 
 def test_what_was_changed_on_both_sides_is_refused_and_nothing_is_imported():
