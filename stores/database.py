@@ -149,7 +149,8 @@ class Database:
     def translate(self, error: Exception) -> LearngateError:
         """Say in our words what a driver's error means for the caller."""
         original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        reason = " ".join(str(original).split())
+        # What SQLite cannot decode it quotes, and that is what somebody said.
+        reason = " ".join(str(original).split()).partition(" with text ")[0]
         meaning = self._backend.meaning(original)
         if meaning is None:
             return StoreError(f"the database {self.name} refused a statement, and nothing was stored: {reason}")

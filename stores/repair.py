@@ -14,12 +14,15 @@ from typing import Any, get_args
 from sqlalchemy import (
     Column,
     Connection,
+    LargeBinary,
     Row,
     Table,
     Text,
     and_,
+    cast,
     delete,
     insert,
+    literal,
     select,
     type_coerce,
 )
@@ -64,6 +67,7 @@ def repair(database: Database, vectors: Vectors) -> Iterator[Mended]:
     yield from _terms(database)
     for step in (
         _unknown,
+        _garbled,
         _times,
         _unreadable,
         _reworded,
@@ -127,6 +131,64 @@ def _unknown(connection: Connection, _: Vectors) -> Iterator[Mended]:
             yield Mended("rows", f"{column} was a word that it cannot be, and is {instead!r} now", count)
 
 
+OWNERS = {
+    "messages": select(turns.c.user_id).where(turns.c.seq == messages.c.turn_seq).label("user_id"),
+    "memory_revisions": select(user_memories.c.user_id)
+    .where(user_memories.c.id == memory_revisions.c.memory_id)
+    .label("user_id"),
+}
+"""Whose a row is, where another table says so."""
+
+
+def _garbled(connection: Connection, _: Vectors) -> Iterator[Mended]:
+    """Set texts apart that are no UTF-8: SQLite stores them, and fails every query that reads them."""
+    for table in (sessions, turns, user_memories, memory_revisions, messages) if _lax(connection) else ():
+        keys = [*table.primary_key.columns]
+        texts = [column for column in table.c if not column.primary_key and not column.foreign_keys]
+        count = 0
+        whose = [OWNERS[table.name]] if table.name in OWNERS else []
+        query = select(*keys, *(cast(column, LargeBinary).label(column.name) for column in [*texts, *whose]))
+        for row in each(connection, query, *keys):
+            wrong = [column for column in texts if _is_garbled(getattr(row, column.name))]
+            if not wrong:
+                continue
+            count += 1
+            user = getattr(row, "user_id", None)
+            why = f"{', '.join(column.name for column in wrong)}: no UTF-8"
+            # Where it cannot be told whose it is, it goes with whoever is erased next.
+            _set_apart(connection, table, row, why, user if user is None or _is_garbled(user) else user.decode())
+            if messages.c.data in wrong:
+                _take_out(connection, row)
+                continue
+            its = and_(*(key == getattr(row, key.name) for key in keys))
+            values = {column: _legible(column, getattr(row, column.name)) for column in wrong}
+            connection.execute(put(table).where(its).values(values))
+        if count:
+            yield Mended("rows", f"rows of {table.name} with bytes that are no text are in quarantine", count)
+
+
+def _lax(connection: Connection) -> bool:
+    """Whether the database takes bytes for a text that are none."""
+    return connection.dialect.name == "sqlite"
+
+
+def _is_garbled(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _legible(column: Column[Any], value: bytes) -> Any:
+    """Return what stands where a text was no UTF-8; the later steps see that it is not what was written."""
+    if isinstance(column.type, Moment):
+        return None if column.nullable else EPOCH
+    if column in {turns.c.usage, turns.c.noted}:
+        return None
+    return literal(value.decode(errors="replace"), Text)
+
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """What stands where a time could not be read."""
 
@@ -137,7 +199,8 @@ def _times(connection: Connection, _: Vectors) -> Iterator[Mended]:
         for column in (one for one in table.c if isinstance(one.type, Moment)):
             keys = [*table.primary_key.columns]
             of = [table.c.user_id] if "user_id" in table.c else []
-            query = select(*keys, *of, type_coerce(column, Text).label("time")).where(column.is_not(None))
+            time = cast(column, LargeBinary) if _lax(connection) else type_coerce(column, Text)
+            query = select(*keys, *of, time.label("time")).where(column.is_not(None))
             bad = [row for row in each(connection, query, *keys) if not _is_time(row.time)]
             said = f"{column.name} of rows of {table.name} cannot be read"
             if bad and table in LEARNED:
@@ -155,7 +218,8 @@ def _times(connection: Connection, _: Vectors) -> Iterator[Mended]:
 
 def _is_time(value: Any) -> bool:
     try:
-        return datetime.fromisoformat(value).tzinfo is not None
+        text = value.decode() if isinstance(value, bytes) else value
+        return datetime.fromisoformat(text).tzinfo is not None
     except (ValueError, TypeError):
         return False
 
@@ -169,13 +233,8 @@ def _unreadable(connection: Connection, _: Vectors) -> Iterator[Mended]:
         if why is None:
             continue
         bad += 1
-        its = (messages.c.turn_seq == row.turn_seq) & (messages.c.position == row.position)
         _set_apart(connection, messages, row, why, row.user_id)
-        connection.execute(delete(messages).where(its))
-        reason = f"message {row.position} could not be read, and is in quarantine"
-        connection.execute(
-            put(turns).where(turns.c.seq == row.turn_seq).values(status="failed", reflection_error=reason)
-        )
+        _take_out(connection, row)
     if bad:
         yield Mended("rows", "messages that cannot be read are in quarantine, their turns out of every prompt", bad)
     for column in (turns.c.usage, turns.c.noted):
@@ -190,6 +249,16 @@ def _unreadable(connection: Connection, _: Vectors) -> Iterator[Mended]:
                 connection.execute(put(turns).where(turns.c.seq == row.seq).values({column: None}))
         if count:
             yield Mended("rows", f"what cannot be read of turns' {column.name} is in quarantine", count)
+
+
+def _take_out(connection: Connection, row: Row[Any]) -> None:
+    """Delete a message, whose turn counts as failed from then on."""
+    its = (messages.c.turn_seq == row.turn_seq) & (messages.c.position == row.position)
+    connection.execute(delete(messages).where(its))
+    reason = f"message {row.position} could not be read, and is in quarantine"
+    connection.execute(
+        put(turns).where(turns.c.seq == row.turn_seq).values(status="failed", reflection_error=reason)
+    )
 
 
 def _reworded(connection: Connection, _: Vectors) -> Iterator[Mended]:
@@ -274,7 +343,7 @@ def _links(connection: Connection, _: Vectors) -> Iterator[Mended]:
 
 def _set_apart(connection: Connection, table: Table, row: Row[Any], why: str, user_id: str | None) -> None:
     kept = {
-        name: value if isinstance(value, str | int | float | None) else repr(value)
+        name: value if isinstance(value, str | int | float | None) else _shown(value)
         for name, value in row._asdict().items()
     }
     connection.execute(
@@ -282,6 +351,10 @@ def _set_apart(connection: Connection, table: Table, row: Row[Any], why: str, us
             source=table.name, user_id=user_id, why=why[:500], row=json.dumps(kept, default=repr), at=now()
         )
     )
+
+
+def _shown(value: object) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else repr(value)
 
 
 def _plain(table: Table) -> Sequence[Any]:

@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from sqlalchemy import text
 
-from learngate.stores import InvalidInput, MemoryOperation, StoreUnusable, Turn, open_memory
+from learngate.stores import InvalidInput, MemoryOperation, StoreError, StoreUnusable, Turn, open_memory
 from learngate.stores.records import Recalled
 from learngate.stores.repair import repair
 from learngate.stores.salvage import salvage
@@ -272,6 +272,44 @@ def test_what_was_learned_is_reported_and_never_touched(on_sqlite, file):
         assert after == before
         assert raw.execute("SELECT insight, status, revision FROM learnings").fetchall() == words
     raw.close()
+
+
+def test_texts_that_are_no_utf_8_are_set_apart_and_no_error_quotes_them(on_sqlite):
+    """The memory has its text back, the message is gone from its turn, and each step goes on to the other rows."""
+    garble = "CAST({0} || x'ff' AS TEXT)"
+    run(
+        on_sqlite,
+        *(
+            f"UPDATE {table} SET {name} = {garble.format(name)} WHERE {where}"
+            for table, name, where in [
+                ("user_memories", "text", "id = 1"),
+                ("messages", "data", "turn_seq = 1 AND position = 0"),
+                ("turns", "happened_at", "seq = 2"),
+                ("turns", "noted", "seq = 3"),
+            ]
+        ),
+        "UPDATE user_memories SET text = 'liked toffee' WHERE id = 2",
+    )
+    with pytest.raises(StoreError) as caught, on_sqlite.database.read() as connection:
+        connection.execute(text("SELECT text FROM user_memories")).all()
+    assert "decode" in str(caught.value)
+    assert "green tea" not in str(caught.value)
+    assert mended(on_sqlite)["rows"] == 3 + 1 + 2
+    assert on_sqlite.users.recall("ana", "tea")[0].text == "likes green tea"
+    with on_sqlite.database.read() as connection:
+        query = "SELECT source, user_id, row FROM quarantine ORDER BY id"
+        kept = connection.execute(text(query)).all()
+        left = connection.execute(text("SELECT seq, status, noted FROM turns ORDER BY seq")).all()
+    apart = [one for one in kept if any("\\xff" in str(value) for value in json.loads(one.row).values())]
+    assert [(one.source, one.user_id) for one in apart] == [
+        ("turns", "ana"),
+        ("turns", "ana"),
+        ("user_memories", "ana"),
+        ("messages", "ana"),
+    ]
+    assert [one.status for one in left] == ["failed", "complete", "complete"]
+    assert left[2].noted is None
+    assert mended(on_sqlite) == {}
 
 
 def test_what_is_in_quarantine_is_erased_with_its_user(on_sqlite):
