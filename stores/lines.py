@@ -17,7 +17,7 @@ from learngate.stores.records import (
     ReflectionStatus,
     TurnStatus,
 )
-from learngate.stores.text import check_name, check_namespace
+from learngate.stores.text import MEMORY_LIMIT, check_name, check_namespace, check_text
 
 Check = Callable[[Any], bool]
 Shape = Mapping[str, Check]
@@ -39,6 +39,10 @@ def _name(value: Any) -> bool:
 
 def _space(value: Any) -> bool:
     return bool(check_namespace(value) == value)
+
+
+def _fact(value: Any) -> bool:
+    return bool(check_text(value, what="the memory", limit=MEMORY_LIMIT) == value)
 
 
 def _number(value: Any) -> bool:
@@ -114,7 +118,7 @@ _DECISION: Shape = {
 _VERSION: Shape = {
     "revision": _number,
     "change": _one_of("added", "updated", "forgotten"),
-    "text": _text,
+    "text": _fact,
     "at": _time,
     **_SOURCE,
 }
@@ -141,7 +145,7 @@ SHAPES: dict[str, Shape] = {
         "uid": _uid,
         "user_id": _name,
         "namespace": _maybe(_space),
-        "text": _text,
+        "text": _fact,
         "pinned": _flag,
         "revision": _number,
         **_SOURCE,
@@ -202,6 +206,14 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+def _begins(messages: list[dict[str, Any]]) -> bool:
+    """Whether a turn begins with what a human said."""
+    if not messages or messages[0]["role"] != "human":
+        return False
+    data = messages[0]["data"]
+    return not isinstance(data, dict) or data.get("type") == "human"
+
+
 def check(number: int, row: dict[str, Any]) -> None:
     """Make sure that a line has the fields of its kind, of their types, and no others.
 
@@ -221,3 +233,8 @@ def check(number: int, row: dict[str, Any]) -> None:
             raise InvalidInput(f"line {number} of the export cannot be read: {name}: {error}") from error
         if not sound:
             raise InvalidInput(f"line {number} of the export cannot be read: {name} is {str(row[name])[:100]!r}")
+    # A repair takes messages that cannot be read out of a turn, which counts as failed from then on.
+    if row["kind"] == "turn" and row["status"] != "failed" and not _begins(row["messages"]):
+        raise InvalidInput(
+            f"line {number} of the export cannot be read: its turn does not begin with a human message"
+        )

@@ -26,6 +26,7 @@ from learngate.stores import (
 )
 from learngate.stores.erasing import is_erased, token
 from learngate.stores.records import Recalled
+from learngate.stores.repair import repair
 from learngate.stores.verify import all_faults
 from tests.databases import BOTH, database
 from tests.stores.support import Hashed, draft, together
@@ -343,6 +344,66 @@ def test_nothing_of_a_file_with_a_bad_row_at_its_end_is_imported():
         assert between(whole(target)) == []
         with target.database.read() as connection:
             assert connection.scalar(text("SELECT count(*) FROM imports")) == 0
+
+
+def long_memory(row):
+    row["text"] = "x" * 2_001 if row["kind"] == "memory" else row.get("text")
+
+
+def blank_memory(row):
+    row["text"] = "  " if row["kind"] == "memory" else row.get("text")
+
+
+def long_before(row):
+    for one in row.get("revisions", ()):
+        one["text"] = "x" * 2_001
+
+
+def wordless(row):
+    row["messages"] = []
+
+
+def answered_only(row):
+    del row["messages"][0]
+
+
+def said_by_the_model(row):
+    row["messages"][0]["data"]["type"] = "ai"
+
+
+@pytest.mark.parametrize(
+    ("kind", "forge"),
+    [
+        ("memory", long_memory),
+        ("memory", blank_memory),
+        ("memory", long_before),
+        ("turn", wordless),
+        ("turn", answered_only),
+        ("turn", said_by_the_model),
+    ],
+)
+def test_what_no_call_would_store_is_refused_and_the_line_is_named(kind, forge):
+    def change(row):
+        if row["kind"] == kind:
+            forge(row)
+        return row
+
+    with fresh() as source, fresh() as target:
+        example(source)
+        at = next(n for n, row in enumerate(lines(whole(source)), start=1) if row["kind"] == kind)
+        with pytest.raises(InvalidInput, match=f"^line {at} of the export cannot be read"):
+            target.load(io.BytesIO(sealed(whole(source), change)), actor="ida")
+        assert between(whole(target)) == []
+
+
+def test_a_turn_whose_question_a_repair_took_out_is_carried():
+    with fresh() as source, fresh() as target:
+        example(source)
+        with source.database.write() as connection:
+            connection.exec_driver_sql("UPDATE messages SET data = 'not json' WHERE position = 0")
+        assert all(one.done for one in repair(source.database, source.vectors))
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        assert between(whole(target)) == between(whole(source))
 
 
 def test_who_brought_it_is_marked_and_it_is_signed_with_the_key_that_is_here():
