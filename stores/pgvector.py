@@ -124,6 +124,8 @@ class PgvectorIndex:
                 self._make_index()
             self._vectors.embed(one, texts)
             self._complete.add((one, scope))
+            if len(texts) > MANY:
+                self._count_rows()
 
     def _missing(self, connection: Connection, kind: str, scope: str, ids: set[int] | None) -> dict[int, str]:
         source = SOURCES[kind]
@@ -136,6 +138,11 @@ class PgvectorIndex:
         if ids is not None:
             query = query.where(source.key.in_(ids))
         return {row.id: row.body for row in connection.execute(query)}
+
+    def _count_rows(self) -> None:
+        # Until the server comes round to it by itself, it takes a large scope for an empty one and sorts it all.
+        with self._db.write() as connection:
+            connection.exec_driver_sql("ANALYZE embeddings")
 
     def _indexed(self, dimensions: int) -> tuple[ColumnElement[bool], ...]:
         # Written out, so that the planner sees that it is what the index holds.

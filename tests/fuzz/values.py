@@ -156,6 +156,7 @@ DECISIONS = record(
     applies_when=one_of([None, "", "always"]),
     note=NOTE,
 )
+SEEN = st.none() | st.tuples(WORDS, WORDS, MAYBE_WORDS)
 OPERATIONS = st.lists(
     record(MemoryOperation, op=one_of(["add", "update", "forget"]), text=MAYBE_WORDS, id=st.none() | ID), max_size=3
 )
@@ -170,7 +171,7 @@ SOUND: dict[str, st.SearchStrategy[Any]] = {
     "final": st.booleans(), "settles": st.booleans(), "draft": DRAFTS, "proposer": one_of(["host", "model-x"]),
     "proposal_id": ID, "decision": DECISIONS, "reviewer": one_of(["rev", "ana"]), "learning_id": ID,
     "title": WORDS, "insight": WORDS, "applies_when": MAYBE_WORDS, "actor": one_of(["ana", "rev"]),
-    "note": NOTE, "revision": ID, "floor": st.booleans(),
+    "note": NOTE, "revision": ID, "floor": st.booleans(), "seen": SEEN,
     "status": one_of(["active", "retired", "done", "failed", "pending", None]),
 }  # fmt: skip
 """For each parameter of a store's methods, by its name, what it takes; a parameter that is not here is new."""
