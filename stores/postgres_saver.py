@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from time import monotonic, sleep
@@ -12,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import Connection, Cursor, OperationalError
+from psycopg.errors import LockNotAvailable
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
@@ -23,6 +25,13 @@ from learngate.stores.savers import Threaded
 SETUP = 0x1EA26A7F
 """The advisory lock of whoever creates the tables of checkpoints."""
 SETUP_SECONDS = 30.0
+"""How long setting up waits for another process that does the same, and for each open transaction of others."""
+INDEXES = {
+    name: statement
+    for statement in PostgresSaver.MIGRATIONS
+    for name in re.findall(r"CREATE INDEX CONCURRENTLY IF NOT EXISTS (\w+)", statement)
+}
+"""The indexes of checkpoints, and what makes each: cut off half-way it leaves one that is no use and in the way."""
 
 
 class LearngatePostgresSaver(Threaded, PostgresSaver):
@@ -73,7 +82,13 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
                     )
                 sleep(0.02)
             try:
-                super().setup()
+                self._bring_up(connection)
+            except LockNotAvailable as error:
+                raise StoreUnavailable(
+                    f"the tables of checkpoints in {self._db.name} could not be set up: a transaction of somebody"
+                    f" else was open for over {SETUP_SECONDS:g} s (see pg_stat_activity): end it, or try again when"
+                    " it has ended"
+                ) from error
             finally:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (SETUP,))
 
@@ -82,7 +97,24 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
         if there is None or there["name"] is None:
             return False
         newest = connection.execute("SELECT max(v) AS version FROM checkpoint_migrations").fetchone()
-        return newest is not None and newest["version"] == len(self.MIGRATIONS) - 1
+        if newest is None or newest["version"] != len(self.MIGRATIONS) - 1:
+            return False
+        return _indexes(connection) == dict.fromkeys(INDEXES, True)
+
+    def _bring_up(self, connection: Connection[DictRow]) -> None:
+        """Let LangGraph create what is not there, and make half-built indexes again, which it takes for whole."""
+        # A large table's index takes its time; waiting for others does not.
+        connection.execute("SELECT set_config('statement_timeout', '0', false)")
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{SETUP_SECONDS * 1000:.0f}ms",))
+        try:
+            for name in (one for one, whole in _indexes(connection).items() if not whole):
+                connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            PostgresSaver(connection).setup()
+            for name in INDEXES.keys() - _indexes(connection).keys():
+                connection.execute(INDEXES[name])
+        finally:
+            connection.execute("RESET statement_timeout")
+            connection.execute("RESET lock_timeout")
 
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
@@ -123,6 +155,13 @@ def _check_idle(connection: Connection[Any]) -> None:
     """Ask a connection that was idle whether it still is one."""
     if monotonic() - _used.get(connection, 0.0) > IDLE_CHECK_SECONDS:
         ConnectionPool.check_connection(connection)
+
+
+def _indexes(connection: Connection[DictRow]) -> dict[str, bool]:
+    """Return which of the indexes of checkpoints are there, and whether each is whole."""
+    its = "SELECT name, indisvalid AS whole FROM unnest(%s::text[]) AS name"
+    found = connection.execute(f"{its} JOIN pg_index ON indexrelid = to_regclass(name)", ([*INDEXES],))
+    return {row["name"]: row["whole"] for row in found}
 
 
 def _locked(connection: Any, key: int) -> bool:
