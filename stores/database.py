@@ -158,6 +158,12 @@ class Database:
         return kind(f"the database {self.name} {advice} ({reason})")
 
 
+def outlast(connection: Connection) -> None:
+    """Let a transaction idle for as long as whoever takes what it reads needs: PostgreSQL would end it."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
 def upsert(connection: Connection, table: Table) -> Any:
     """Return an INSERT that can say what to do ON CONFLICT, in the connection's own dialect."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

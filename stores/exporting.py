@@ -29,7 +29,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, func, or_, select, true
 
-from learngate.stores.database import Database
+from learngate.stores.database import Database, outlast
 from learngate.stores.errors import StoreUnusable
 from learngate.stores.records import now
 from learngate.stores.tables import (
@@ -75,21 +75,27 @@ class Tally:
 
 
 def exported(database: Database, *, user_id: str | None = None, namespace: str | None = None) -> Iterator[bytes]:
-    """Yield the lines of an export, each with its line break, all of one moment of the database.
+    """Return the lines of an export, each with its line break, all of one moment of the database.
 
     With `user_id` it is of one person: sessions, turns and memories. With `namespace` it is of what is learned
-    there and below. With neither it is everything; with both, both parts.
+    there and below. With neither it is everything; with both, both parts. The moment is that of the first line;
+    whoever takes the lines may take their time, and closes what they do not read to its end.
 
     Raises:
         InvalidInput: a user or a namespace that cannot be one.
-        StoreUnusable: a memory is not what was written.
+        StoreUnusable: at its line, a memory that is not what was written.
     """
     user = None if user_id is None else check_name(user_id, what="the user id")
     space = None if namespace is None else check_namespace(namespace)
+    return _exported(database, user, space)
+
+
+def _exported(database: Database, user: str | None, space: str | None) -> Iterator[bytes]:
     tally = Tally()
     head = {"kind": "learngate", "format": FORMAT, "at": now(), "user": user, "namespace": space}
     yield _line(head, tally)
     with database.read() as connection:
+        outlast(connection)
         for row in _rows(connection, user, space):
             yield _line(row, tally)
     yield _line({"kind": "end", "counts": dict(tally.counts), "digest": tally.digest}, tally)

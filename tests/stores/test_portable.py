@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from functools import partial
 
@@ -28,7 +29,7 @@ from learngate.stores.erasing import is_erased, token
 from learngate.stores.records import Recalled
 from learngate.stores.repair import repair
 from learngate.stores.verify import all_faults
-from tests.databases import BOTH, database
+from tests.databases import BOTH, database, needs_postgres
 from tests.stores.support import Hashed, draft, together
 
 KEY = "0123456789abcdef" * 4
@@ -665,6 +666,28 @@ def test_an_export_is_of_one_moment_though_others_write_meanwhile(tmp_path):
         rest = [*exporting]
         assert sum(b"fact" in line for line in first + rest) == 450
         assert not any(b"later" in line for line in rest)
+
+
+@pytest.mark.parametrize("bad", [{"user_id": ""}, {"user_id": 5}, {"namespace": "a//b"}, {"namespace": ""}])
+def test_what_cannot_be_exported_is_refused_at_the_call(bad):
+    with fresh() as memory, pytest.raises(InvalidInput):
+        memory.export(**bad)
+
+
+@needs_postgres
+def test_who_takes_the_lines_may_take_longer_than_the_server_lets_a_transaction_idle(tmp_path):
+    with database("postgres", tmp_path) as url:
+        with open_memory(url, embedder=Hashed()) as memory:
+            example(memory)
+            right = between(whole(memory))
+        # A statement may take less time than the whole, too.
+        limits = "-c%20idle_in_transaction_session_timeout=200%20-c%20statement_timeout=300"
+        hasty = f"{url}{'&' if '?' in url else '?'}options={limits}"
+        with open_memory(hasty, embedder=Hashed()) as memory:
+            exporting = memory.export()
+            taken = [next(exporting), next(exporting)]
+            time.sleep(0.5)
+            assert between(b"".join([*taken, *exporting])) == right
 
 
 VALUES = st.one_of(
