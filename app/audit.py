@@ -49,6 +49,8 @@ def init(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
             )
         key = new_key(path)
         book = Ledger(memory.database, key, memory.ledger.head)
+        if book.head is not None:
+            book.head.check()
         shown = unsigned(book)
         _agree(shown, f"make the key file {path} and sign {_these(shown)}", yes=yes)
         write_key(key, path)
@@ -67,7 +69,10 @@ def sign(yes: Yes = False, db: Db = None) -> None:
 
     with opened(db) as memory:
         shown = signing.unsigned(memory.ledger)
+        if memory.ledger.head is not None:
+            memory.ledger.head.check()
         if not shown:
+            signing.sign(memory.ledger, shown)  # for a head file that lags
             say("everything is signed")
             return
         _agree(shown, f"sign {_these(shown)}", yes=yes)
@@ -89,6 +94,8 @@ def restart(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
 
     with opened(db) as memory:
         book, fresh = memory.ledger, None
+        if book.head is not None:
+            book.head.check_replace()
         for fault in all_faults(book):
             say(f"{fault.where}: {flat(fault.says)}")
         if book.key is None:
@@ -97,12 +104,15 @@ def restart(ctx: typer.Context, yes: Yes = False, db: Db = None) -> None:
                 fresh = new_key(path)
                 book = Ledger(memory.database, fresh, book.head)
         shown = signing.everything(book)
-        _agree(shown, f"sign {_these(shown)} as they are now, and forget the signatures there are", yes=yes)
+        which = f"sign {_these(shown.rows)} as they are now, and forget the signatures there are"
+        _agree(shown.rows, which, yes=yes)
         if fresh is not None and path is not None:
             write_key(fresh, path)
             say(f"made {path}: keep a copy of it away from the database, and away from its backups")
         signing.restart(book, shown)
-        _signed(shown, book)
+        _signed(shown.rows, book)
+        if late := signing.unsigned(book):
+            note(f"{_these(late)} came in meanwhile, unsigned: {suggested('audit', 'sign', db=db_option(ctx))}")
         if signing.mendable(book):
             note(
                 f"some learnings are not what their revisions say: {suggested('audit', 'mend', db=db_option(ctx))}"
@@ -129,8 +139,10 @@ def mend(yes: Yes = False, db: Db = None) -> None:
             fate = "removed: nobody decided it" if one.version is None else f"revision {one.version} is put back"
             say(f"  → {fate}")
         _ask(f"mend {counted(len(shown), 'learning')}", yes=yes)
-        signing.mend(memory.ledger, shown)
-        say(f"mended {counted(len(shown), 'learning')}")
+        mended = signing.mend(memory.ledger, shown)
+        say(f"mended {counted(mended, 'learning')}")
+        if mended < len(shown):
+            note(f"{counted(len(shown) - mended, 'learning')} changed while it was shown: look again")
 
 
 def _agree(shown: Sequence[Candidate], what: str, *, yes: bool) -> None:

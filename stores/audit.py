@@ -142,7 +142,7 @@ class Page:
     def add(self, link: Link) -> None:
         """Add a link with a commitment that was made before, as `sign` does."""
         assert self._key is not None
-        before = self.tip or self._end()
+        before = self.tip or self.end()
         seq = before.seq + 1
         values = {
             "seq": seq,
@@ -154,8 +154,13 @@ class Page:
         self.tip = Tip(seq, self._key.link(before, values))
         self.connection.execute(insert(ledger).values(**values, mac=self.tip.mac))
 
-    def _end(self) -> Tip:
-        """Return the ledger's end, once it fits the key and the head file: nobody builds on a forged one."""
+    def end(self) -> Tip:
+        """Return the ledger's end, once it fits the key and the head file: nobody builds on a forged one.
+
+        Raises:
+            ConfigurationError: the head file of a ledger without a link cannot be made.
+            StoreUnusable: it does not fit.
+        """
         assert self._key is not None
         last = self.connection.execute(select(ledger).order_by(ledger.c.seq.desc()).limit(2)).all()
         if not last:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,34 +51,88 @@ class Head:
         known = [Tip(int(seq), mac.decode()) for seq, mac in found]
         return max(known, key=lambda tip: tip.seq, default=None)
 
+    def check(self) -> None:
+        """Make sure, before anything is stored, that a line can be added.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        with self._refusing("nothing was changed"):
+            if self.path.exists():
+                os.close(os.open(self.path, os.O_WRONLY | os.O_APPEND))
+            elif not self.path.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            elif not os.access(self.path.parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def check_replace(self) -> None:
+        """Make sure, before anything is stored, that the file can be begun anew.
+
+        Raises:
+            ConfigurationError: it cannot: an append-only file (`chattr +a`) does not let itself be replaced.
+        """
+        with self._refusing("nothing was changed"):
+            try:
+                self._stage(START)
+            finally:
+                self._fresh.unlink(missing_ok=True)
+
     def begin(self) -> None:
         """Make the file of a ledger that has no link yet, unless it is there.
 
         Raises:
             ConfigurationError: it cannot be made.
         """
-        try:
-            if not self.path.exists():
-                self._append(START, os.O_CREAT | os.O_EXCL)
-                sync_folder(self.path)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise ConfigurationError(
-                f"the head file {self.path} cannot be made, and nothing was stored: {error}"
-            ) from error
+        with self._refusing("nothing was stored"):
+            try:
+                if not self.path.exists():
+                    self._append(START, os.O_CREAT | os.O_EXCL)
+                    sync_folder(self.path)
+            except FileExistsError:
+                pass
 
     def advance(self, tip: Tip) -> None:
         """Add the ledger's new end."""
         self._append(tip, 0)
 
-    def replace(self, tip: Tip) -> None:
-        """Begin the file anew with this end, whatever it knew."""
-        fresh = self.path.with_name(f"{self.path.name}.new")
-        fresh.unlink(missing_ok=True)
-        Head(fresh)._append(tip, os.O_CREAT | os.O_EXCL)
-        fresh.replace(self.path)
+    def stage(self, tip: Tip) -> None:
+        """Write beside the file, inside the transaction, what is to replace it once that is committed.
+
+        Raises:
+            ConfigurationError: it cannot be written, or not replace the file.
+        """
+        with self._refusing("nothing was stored"):
+            self._stage(tip)
+
+    def install(self) -> None:
+        """Begin the file anew with what was staged, whatever it knew."""
+        self._fresh.replace(self.path)
         sync_folder(self.path)
+
+    @property
+    def _fresh(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.new")
+
+    def _stage(self, tip: Tip) -> None:
+        self._fresh.unlink(missing_ok=True)
+        Head(self._fresh)._append(tip, os.O_CREAT | os.O_EXCL)
+        if self.path.exists():  # Not to append: so a file that can only be appended to says no, as a folder does.
+            os.close(os.open(self.path, os.O_WRONLY))
+
+    @contextmanager
+    def _refusing(self, outcome: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigurationError(self.unwritten(error, outcome)) from error
+
+    def unwritten(self, error: OSError, outcome: str) -> str:
+        """Say that the file cannot be written, what that led to, and what to do."""
+        return (
+            f"the head file {self.path} cannot be written, and {outcome} ({error.strerror or error}): make it"
+            " a file that you may write to, in a folder that is there and that you may write to (append-only:"
+            " `chattr -a`), or name another place in LEARNGATE_AUDIT_HEAD"
+        )
 
     def lost(self) -> str:
         """Say that the file is missing or unreadable, and what to do."""

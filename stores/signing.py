@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import Connection, Row, Select, delete, func, select
 
 from learngate.stores import gate
-from learngate.stores.audit import Kind, Ledger, Link, Page, rows_of, signed
-from learngate.stores.errors import ConfigurationError
-from learngate.stores.head import START
+from learngate.stores.audit import Kind, Ledger, Link, Page, readable, rows_of, signed
+from learngate.stores.errors import ConfigurationError, Conflict
+from learngate.stores.head import START, Head, Tip
 from learngate.stores.tables import learnings, ledger, revisions
 
 
@@ -22,6 +23,14 @@ class Candidate:
     link: Link
     decision_id: int
     says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All there is to sign at one moment, and where the ledger ended then."""
+
+    rows: tuple[Candidate, ...]
+    end: Tip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +45,106 @@ class Mending:
 
 def unsigned(book: Ledger) -> list[Candidate]:
     """Return the decisions and revisions that are not signed, in the order in which they were made."""
-    return _candidates(book, all_of_them=False)
+    with book.database.read() as connection:
+        return _candidates(connection, book, all_of_them=False)
 
 
-def everything(book: Ledger) -> list[Candidate]:
+def everything(book: Ledger) -> Everything:
     """Return every decision and revision, in the order in which they were made."""
-    return _candidates(book, all_of_them=True)
+    with book.database.read() as connection:
+        end = _tip(connection, connection.scalar(select(func.max(ledger.c.seq))) or 0)
+        return Everything(tuple(_candidates(connection, book, all_of_them=True)), end)
 
 
 def sign(book: Ledger, shown: Sequence[Candidate]) -> int:
     """Sign rows as they were shown, and return how many; one that was changed since will not fit.
 
+    What somebody else has signed meanwhile is left as it is. A head file that lags is brought up.
+
     Raises:
+        ConfigurationError: the head file cannot be written; unless it says otherwise, nothing was stored.
         StoreUnusable: the ledger's end does not fit the key or the head file.
     """
-    with book.write() as page:
-        for one in shown:
-            page.add(one.link)
-    return len(shown)
+    if book.head is not None:
+        book.head.check()
+    with book.database.write() as connection:
+        page = Page(connection, book.key, book.head)
+        known = {
+            _row(link) for link in connection.execute(select(ledger.c.kind, ledger.c.row_id, ledger.c.revision))
+        }
+        fresh = [one.link for one in shown if _row(one.link) not in known]
+        for link in fresh:
+            page.add(link)
+        tip = page.tip or page.end()
+    if page.head is not None:
+        with _at_last(page.head, "sign"):
+            page.head.advance(tip)
+    return len(fresh)
 
 
-def restart(book: Ledger, shown: Sequence[Candidate]) -> int:
+def restart(book: Ledger, shown: Everything) -> int:
     """Begin the ledger and its head file anew with rows as they were shown, and return how many.
 
-    What the old ledger proved is gone with it.
+    What was signed with the same key since they were shown stays signed, behind them; what was signed with
+    another one is not, because nobody has seen it. What the old ledger proved is gone with it.
+
+    Raises:
+        ConfigurationError: the head file cannot be replaced; unless it says otherwise, nothing was stored.
+        Conflict: the ledger was begun anew or changed since.
     """
+    if book.head is not None:
+        book.head.check_replace()
     with book.database.write() as connection:
+        later = _signed_since(connection, book, shown)
         connection.execute(delete(ledger))
         page = Page(connection, book.key, None)
-        for one in shown:
-            page.add(one.link)
+        for link in (*(one.link for one in shown.rows), *later):
+            page.add(link)
+        if book.head is not None:
+            book.head.stage(page.tip or START)
     if book.head is not None:
-        book.head.replace(page.tip or START)
-    return len(shown)
+        with _at_last(book.head, "restart"):
+            book.head.install()
+    return len(shown.rows)
+
+
+def _signed_since(connection: Connection, book: Ledger, shown: Everything) -> list[Link]:
+    """Return the links that were added since, in their order, as far as they are this key's."""
+    assert book.key is not None
+    if _tip(connection, shown.end.seq) != shown.end:
+        raise Conflict(
+            "the ledger is not what it was when this was shown, and nothing was changed: look at it again"
+        )
+    before, kept = shown.end, []
+    seen = {_row(one.link) for one in shown.rows}
+    for row in connection.execute(select(ledger).where(ledger.c.seq > shown.end.seq).order_by(ledger.c.seq)):
+        if row.seq != before.seq + 1 or not book.key.follows(before, row._asdict()):
+            break
+        before = Tip(row.seq, row.mac)
+        if _row(row) not in seen:
+            kept.append(Link(row.kind, row.row_id, row.revision, row.commitment))
+    return kept
+
+
+def _tip(connection: Connection, seq: int) -> Tip:
+    """Return a link of the ledger, which may be damaged: then nothing follows it."""
+    rows, _ = readable(connection, select(ledger.c.mac), ledger.c.seq, [seq])
+    return Tip(seq, rows[0].mac if rows else START.mac)
+
+
+def _row(link: Any) -> tuple[str, int, int]:
+    return link.kind, link.row_id, link.revision
+
+
+@contextmanager
+def _at_last(head: Head, command: str) -> Iterator[None]:
+    """Say what to do where the head file, which was checked before, fails after the commit."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            head.unwritten(error, f"what was shown is signed: then run `learngate audit {command}` again")
+        ) from error
 
 
 def mendable(book: Ledger) -> list[Mending]:
@@ -78,12 +154,15 @@ def mendable(book: Ledger) -> list[Mending]:
 
 
 def mend(book: Ledger, shown: Iterable[Mending]) -> int:
-    """Put back what was shown, from signed revisions only; remove what nobody decided. Return how many."""
-    wanted = {one.learning_id for one in shown}
+    """Put back what was shown, from signed revisions only; remove what nobody decided. Return how many.
+
+    A row that is no more what was shown stays as it is.
+    """
+    wanted = set(shown)
     number = 0
     with book.database.write() as connection:
         for mending, version in _mendings(connection, book):
-            if mending.learning_id not in wanted:
+            if mending not in wanted:
                 continue
             if version is None:
                 gate.remove(connection, mending.learning_id)
@@ -95,15 +174,14 @@ def mend(book: Ledger, shown: Iterable[Mending]) -> int:
     return number
 
 
-def _candidates(book: Ledger, *, all_of_them: bool) -> list[Candidate]:
+def _candidates(connection: Connection, book: Ledger, *, all_of_them: bool) -> list[Candidate]:
     if book.key is None:
         raise ConfigurationError("there is no audit key to sign with: make one with `learngate audit init`")
     found: list[Candidate] = []
-    with book.database.read() as connection:
-        for kind in ("decision", "revision"):
-            query = rows_of(kind) if all_of_them else rows_of(kind).where(ledger.c.seq.is_(None))
-            rows = connection.execute(query)
-            found += [_candidate(kind, row, book.key.commitment(kind, row._asdict())) for row in rows]
+    for kind in ("decision", "revision"):
+        query = rows_of(kind) if all_of_them else rows_of(kind).where(ledger.c.seq.is_(None))
+        rows = connection.execute(query)
+        found += [_candidate(kind, row, book.key.commitment(kind, row._asdict())) for row in rows]
     return sorted(found, key=lambda one: (one.decision_id, one.link.kind, one.link.row_id, one.link.revision))
 
 

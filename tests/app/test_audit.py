@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from learngate.app.verify import signatures
-from learngate.stores import ProposalDraft, open_memory
+from learngate.stores import Decision, ProposalDraft, open_memory
 from tests.app.support import RULE
 
 
@@ -81,6 +81,75 @@ def test_on_a_terminal_it_asks(known, run, path, monkeypatch, answer, made):
     monkeypatch.setattr(audit, "ask_line", ask_line)
     assert run("audit", "init").exit_code == (0 if made else 1)
     assert path.with_name("learngate.db.key").exists() is made
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Agree to what a command asks; something else happens while it waits."""
+    from learngate.app import audit
+
+    def asked(meanwhile):
+        def ask_line(_):
+            meanwhile()
+            return "y"
+
+        monkeypatch.setattr(audit, "on_terminal", lambda: True)
+        monkeypatch.setattr(audit, "ask_line", ask_line)
+
+    return asked
+
+
+def test_what_is_approved_while_a_restart_asks_stays_signed(signed, run, audit, asked, path):
+    def approve():
+        with open_memory(f"sqlite:///{path}") as other:
+            other.learnings.decide(4, Decision.approve(), reviewer="ben")
+
+    asked(approve)
+    result = run("audit", "restart")
+    assert (result.exit_code, "Fees" in result.stdout, "unsigned" in result.stderr) == (0, False, False)
+    assert audit("--verify")[0] == 0
+
+
+def test_what_is_approved_without_a_key_while_a_restart_makes_one_is_said_and_not_signed(known, run, asked, path):
+    def approve():
+        with open_memory(f"sqlite:///{path}") as other:
+            other.learnings.decide(4, Decision.approve(), reviewer="ben")
+
+    asked(approve)
+    result = run("audit", "restart")
+    assert result.exit_code == 0
+    assert "1 decision and 1 learning came in meanwhile, unsigned: `learngate audit sign`" in result.stderr
+    assert "Fees" in run("audit", "sign", "--yes").stdout
+
+
+@pytest.mark.parametrize("command", ["init", "restart"])
+def test_no_key_is_made_where_the_head_cannot_be(known, run, told, audit, rows, path, command):
+    head, before = path.with_name("learngate.db.head"), rows()
+    (head / "in the way").mkdir(parents=True)
+    result = run("audit", command, "--yes")
+    assert (result.exit_code, result.stdout, "nothing was changed" in result.stderr) == (2, "", True)
+    assert (rows(), path.with_name("learngate.db.key").exists()) == (before, False)
+    (head / "in the way").rmdir()
+    head.rmdir()
+    told("audit", command, "--yes")
+    assert audit("--verify")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["sign", "restart"])
+def test_a_head_that_cannot_be_written_is_said_before_anything_is_shown(signed, run, rows, path, command):
+    head, before = path.with_name("learngate.db.head"), rows()
+    head.unlink()
+    (head / "in the way").mkdir(parents=True)
+    result = run("audit", command)
+    assert (result.exit_code, result.stdout, rows()) == (2, "", before)
+    assert f"the head file {head} cannot be written, and nothing was changed (Is a directory)" in result.stderr
+
+
+def test_a_head_that_lags_is_brought_up_by_signing(signed, told, path):
+    head = path.with_name("learngate.db.head")
+    head.write_text(head.read_text().splitlines()[1] + "\n")
+    assert told("audit", "sign") == "everything is signed\n"
+    assert head.read_text().split()[-2] == "6"
 
 
 def test_a_second_key_is_refused(signed, run):

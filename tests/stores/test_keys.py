@@ -246,7 +246,7 @@ def test_the_largest_number_counts_wherever_it_stands(tmp_path):
 def test_a_folder_that_is_not_there_stops_the_first_decision_and_stores_nothing(path, tmp_path, monkeypatch):
     monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(tmp_path / "nowhere" / "h"))
     with opened(path, audit_key=KEY) as memory:
-        with pytest.raises(ConfigurationError, match="cannot be made, and nothing was stored"):
+        with pytest.raises(ConfigurationError, match="cannot be written, and nothing was stored"):
             learn(memory)
         assert memory.learnings.list(namespace="default") == []
 

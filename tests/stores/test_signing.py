@@ -1,9 +1,14 @@
 """What a person does about signatures: only what was shown is signed, only what was signed is put back."""
 
-import pytest
+import subprocess
+from contextlib import contextmanager
 
-from learngate.stores import ConfigurationError, ProposalDraft, open_memory
+import pytest
+from sqlalchemy import event
+
+from learngate.stores import ConfigurationError, Conflict, ProposalDraft, open_memory
 from learngate.stores.audit import Key, Ledger
+from learngate.stores.head import START
 from learngate.stores.signing import everything, mend, mendable, restart, sign, unsigned
 from tests.stores.support import Hashed
 from tests.stores.tampering import BONDS, ETFS, KEY, OTHER, faults, recalled, stock, tamper
@@ -144,3 +149,190 @@ def test_a_revision_that_was_changed_itself_is_not_put_back(memory):
 def test_unsigned_learnings_are_not_removed_by_mending(keyless):
     book = Ledger(keyless.database, Key(KEY.encode(), "test"), None)
     assert mendable(book) == []
+
+
+# -- a head file that cannot be written ----------------------------------------------------------------------
+
+
+def ledger_of(memory):
+    with memory.database.read() as connection:
+        return connection.exec_driver_sql("SELECT seq, mac FROM ledger ORDER BY seq").all()
+
+
+def block(head):
+    """Put a folder where the head file is: neither written to nor replaced, by nobody."""
+    head.unlink(missing_ok=True)
+    (head / "in the way").mkdir(parents=True)
+
+
+@contextmanager
+def attribute(path, letter):
+    """Protect a file or a folder as `chattr` does, from root, too."""
+    if subprocess.run(["chattr", f"+{letter}", str(path)], check=False, capture_output=True).returncode:
+        pytest.skip(f"chattr +{letter} does not work here")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", f"-{letter}", str(path)], check=True)
+
+
+@contextmanager
+def blocked(head, way):
+    if way == "a folder in its place":
+        block(head)
+        yield
+    elif way == "no folder":
+        head.unlink(missing_ok=True)
+        head.parent.rmdir()
+        yield
+    else:
+        letter = "i" if way.startswith("an immutable") else "a"
+        with attribute(head if way.endswith("file") else head.parent, letter):
+            yield
+
+
+@pytest.fixture
+def apart(tmp_path, monkeypatch):
+    """A head file in a folder of its own."""
+    path = tmp_path / "apart" / "head"
+    path.parent.mkdir()
+    monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(path))
+    return path
+
+
+RESTARTS = ["an append-only file", "an immutable file", "an append-only folder", "an immutable folder"]
+
+
+@pytest.mark.parametrize("way", ["a folder in its place", "no folder", *RESTARTS])
+def test_a_restart_whose_head_cannot_be_replaced_changes_nothing(url, apart, way):
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as memory:
+        stock(memory)
+        before = ledger_of(memory)
+        with open_memory(url, embedder=Hashed(), audit_key=OTHER) as other:
+            shown = everything(other.ledger)
+            with (
+                blocked(apart, way),
+                pytest.raises(ConfigurationError, match=r"nothing was changed .*LEARNGATE_AUDIT_HEAD") as raised,
+            ):
+                restart(other.ledger, shown)
+            assert str(apart) in str(raised.value)
+        assert ledger_of(memory) == before
+        # Where nothing can be deleted the try stays, too.
+        assert way == "an append-only folder" or not apart.with_name("head.new").exists()
+
+
+@pytest.mark.parametrize("way", ["a folder in its place", "no folder", "an immutable folder"])
+def test_signing_for_a_head_that_cannot_be_made_changes_nothing(url, apart, way):
+    with open_memory(url, embedder=Hashed()) as keyless:
+        stock(keyless)
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as memory:
+        shown = unsigned(memory.ledger)
+        with blocked(apart, way), pytest.raises(ConfigurationError, match="nothing was changed"):
+            sign(memory.ledger, shown)
+        assert ledger_of(memory) == []
+
+
+@pytest.mark.parametrize("act", ["sign", "restart"])
+def test_a_head_that_fails_at_the_last_moment_is_completed_by_a_rerun(keyless, url, head, act):
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as memory:
+        book = memory.ledger
+        look, do = (unsigned, sign) if act == "sign" else (everything, restart)
+        shown = look(book)
+        event.listen(memory.database._engine, "commit", lambda _: block(head), once=True)
+        with pytest.raises(ConfigurationError, match=f"is signed: then run `learngate audit {act}` again"):
+            do(book, shown)
+        assert (len(ledger_of(memory)), head.is_dir()) == (11, True)
+        (head / "in the way").rmdir()
+        head.rmdir()
+        if act == "sign":
+            head.write_text(f"{START.seq} {START.mac}\n")  # what was in it before
+        do(book, look(book))
+        assert (faults(memory), memory.ledger.head.read().seq) == ({}, 11)
+
+
+def test_a_head_in_an_append_only_folder_is_begun_and_added_to(keyless, url, apart):
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as memory, attribute(apart.parent, "a"):
+        assert sign(memory.ledger, unsigned(memory.ledger)) == 11
+        with attribute(apart, "a"):
+            memory.learnings.retire(2, actor="rita")
+        assert (faults(memory), apart.read_text().split()[-2]) == ({}, "13")
+
+
+def test_mending_needs_no_head(memory, head):
+    tamper(memory, "UPDATE learnings SET insight = 'Buy mine.' WHERE id = 2")
+    block(head)
+    assert mend(memory.ledger, mendable(memory.ledger)) == 1
+    assert memory.learnings.get(2).insight == BONDS
+
+
+# -- what comes in while somebody is asked ---------------------------------------------------------------------
+
+
+def test_what_is_signed_while_a_restart_waits_keeps_its_signature(memory, url):
+    tamper(memory, "DELETE FROM decisions WHERE id = 6")
+    shown = everything(memory.ledger)
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as other:
+        other.learnings.add(ProposalDraft("Late", "Compare late funds."), namespace="default", actor="ben")
+        other.learnings.retire(2, actor="ben")
+        assert restart(memory.ledger, shown) == 10
+        assert (faults(memory), unsigned(memory.ledger), recalled(memory)) == ({}, [], {1, 4})
+        other.learnings.edit(4, title="Later", actor="ben")
+        assert (faults(other), other.ledger.head.read().seq) == ({}, 10 + 4 + 2)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "UPDATE revisions SET insight = 'Buy mine.' WHERE learning_id = 4",
+        "UPDATE ledger SET commitment = (SELECT commitment FROM ledger WHERE seq = 2) WHERE seq = 13",
+    ],
+)
+def test_what_comes_in_forged_while_a_restart_waits_is_not_accepted(memory, forged):
+    shown = everything(memory.ledger)
+    memory.learnings.add(ProposalDraft("Late", "Compare late funds."), namespace="default", actor="ben")
+    tamper(memory, forged)
+    restart(memory.ledger, shown)
+    assert "revision 1 of learning 4" in faults(memory)
+
+
+def test_what_another_key_signs_while_a_restart_waits_was_not_seen_and_is_not_signed(memory, url):
+    with open_memory(url, embedder=Hashed(), audit_key=OTHER) as other:
+        shown = everything(other.ledger)
+        memory.learnings.add(ProposalDraft("Late", "Compare late funds."), namespace="default", actor="ben")
+        restart(other.ledger, shown)
+        assert recalled(other) == {1, 2}
+        assert [one.link.row_id for one in unsigned(other.ledger)] == [7, 4]
+
+
+def test_a_ledger_that_was_begun_anew_while_a_restart_waits_is_left_alone(memory, url):
+    shown = everything(memory.ledger)
+    with open_memory(url, embedder=Hashed(), audit_key=OTHER) as other:
+        restart(other.ledger, everything(other.ledger))
+        before = ledger_of(memory)
+        with pytest.raises(Conflict, match="nothing was changed"):
+            restart(memory.ledger, shown)
+        assert (ledger_of(memory), faults(other)) == (before, {})
+
+
+def test_a_ledger_whose_last_link_cannot_be_read_can_be_restarted(memory):
+    if memory.database.dialect == "postgresql":
+        tamper(memory, "UPDATE ledger SET mac = '' WHERE seq = 11")
+    else:
+        tamper(memory, "UPDATE ledger SET mac = CAST(x'80ff' AS TEXT) WHERE seq = 11")
+    restart(memory.ledger, everything(memory.ledger))
+    assert faults(memory) == {}
+
+
+def test_what_two_people_sign_at_once_is_signed_once(keyless, url):
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as memory:
+        shown = unsigned(memory.ledger)
+        assert (sign(memory.ledger, shown[:4]), sign(memory.ledger, shown)) == (4, 7)
+        assert faults(memory) == {}
+
+
+def test_what_is_changed_again_while_mending_waits_is_not_mended_unseen(memory):
+    tamper(memory, "UPDATE learnings SET insight = 'Buy mine.' WHERE id = 1")
+    shown = mendable(memory.ledger)
+    tamper(memory, "UPDATE learnings SET insight = 'Buy yours.' WHERE id = 1")
+    assert mend(memory.ledger, shown) == 0
+    assert memory.learnings.get(1).insight == "Buy yours."
