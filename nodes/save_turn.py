@@ -20,7 +20,7 @@ def save_turn(
     """Record the turn and move the head to it; what the model's tools noted becomes the turn's outcome."""
     turn, mine = state["turn"], turn_messages(state)
     noted = _noted(state, proposer)
-    recorded = sessions.append(
+    earlier = sessions.record(
         Turn(
             session_id=turn["session_id"],
             messages=tuple(mine),
@@ -35,12 +35,12 @@ def save_turn(
             recalled=_recalled(state),
         )
     )
-    update: dict[str, Any] = {"head": recorded.id, "outcome": noted}
-    stored = [message.id for message in recorded.messages]
-    if stored != [message.id for message in mine]:
+    update: dict[str, Any] = {"head": turn["id"], "outcome": noted}
+    stored = [message.id for message in (earlier.messages if earlier else mine)]
+    if earlier is not None and stored != [message.id for message in mine]:
         # The same turn was delivered twice at once and the other run was first: its answer stands.
         gone = [RemoveMessage(id=str(message.id)) for message in mine if message.id not in stored]
-        update["messages"] = [*gone, *recorded.messages]
+        update["messages"] = [*gone, *earlier.messages]
     return update
 
 

@@ -35,14 +35,13 @@ class HybridSearch:
     def __call__(self, kind: str, scopes: Sequence[str], query: str, *, k: int, floor: bool = True) -> list[Fused]:
         """Return up to `k` rows of these scopes, best first; with `floor`, none that is merely the nearest."""
         vector = self._vectors.of_query(query)
-        dense = self._index.search(kind, scopes, vector, max(k, CANDIDATES))
         source = SOURCES[kind]
         with self._db.read() as connection:
             found = dict(
                 lexical.search(connection, source.table, scopes=scopes, query=query, limit=max(k, CANDIDATES))
             )
             held = self._coverage(connection, kind, query, found) if floor else {}
-        dense |= self._index.cosines(kind, scopes, vector, found.keys() - dense.keys())
+        dense = self._index.search(kind, scopes, vector, max(k, CANDIDATES), also=found)
         ranked = fuse(dense, found)
         if floor:
             ranked = [

@@ -32,30 +32,34 @@ class PgvectorIndex:
         self._db = database
         self._vectors = vectors
         self._lock = threading.Lock()
-        self._complete: set[tuple[str, str]] = set()
+        # Of the scopes that have all their vectors: how many, up to what makes them large.
+        self._complete: dict[tuple[str, str], int] = {}
         self._cursor = 0
         self._dimensions = 0
 
-    def search(self, kind: str, scopes: Iterable[str], query: Vector, k: int) -> dict[int, float]:
-        """Return {row: cosine} of the `k` rows nearest to `query` in the scopes."""
-        within = list(scopes)
+    def search(
+        self, kind: str, scopes: Iterable[str], query: Vector, k: int, *, also: Iterable[int] = ()
+    ) -> dict[int, float]:
+        """Return {row: cosine} of the `k` rows nearest to `query` in the scopes, and of the rows `also`."""
+        within, wanted = list(scopes), list(also)
+        with self._db.read() as connection:
+            if self._is_current(connection, kind, within, len(query)):
+                return self._near(connection, kind, within, query, k, wanted)
         with self._lock:
             self._catch_up(kind, within, len(query))
         with self._db.read() as connection:
-            held = select(_rows.row_id).where(*self._scoped(kind, within)).limit(EXACT_ROWS + 1).subquery()
-            count = connection.scalar(select(func.count()).select_from(held)) or 0
-            size = _indexable(len(query))
-            if size is not None and kind == INDEXED and count > EXACT_ROWS:
-                return self._approximate(connection, within, query, k, size)
-            return self._exact(connection, kind, within, query, k)
+            return self._near(connection, kind, within, query, k, wanted)
 
-    def cosines(self, kind: str, scopes: Iterable[str], query: Vector, ids: Iterable[int]) -> dict[int, float]:
-        """Return {row: cosine} of particular rows, as far as they are in the scopes."""
-        wanted = list(ids)
-        if not wanted:
-            return {}
-        with self._db.read() as connection:
-            return self._exact(connection, kind, list(scopes), query, len(wanted), wanted)
+    def _near(
+        self, connection: Connection, kind: str, scopes: Sequence[str], query: Vector, k: int, also: Sequence[int]
+    ) -> dict[int, float]:
+        size = _indexable(len(query))
+        count = sum(self._complete.get((kind, scope), 0) for scope in scopes)
+        if size is None or count <= EXACT_ROWS:
+            return self._exact(connection, kind, scopes, query, k, also)
+        return self._approximate(connection, scopes, query, k, size) | (
+            self._exact(connection, kind, scopes, query, None, also) if also else {}
+        )
 
     def _scoped(self, kind: str, scopes: Sequence[str]) -> tuple[Any, ...]:
         return (_rows.kind == kind, _rows.embedder == self._vectors.name, _rows.scope.in_(scopes))
@@ -66,18 +70,21 @@ class PgvectorIndex:
         kind: str,
         scopes: Sequence[str],
         query: Vector,
-        k: int,
-        ids: Sequence[int] | None = None,
+        k: int | None,
+        also: Sequence[int],
     ) -> dict[int, float]:
+        """Compare the query with every row; with none but the rows `also` where `k` is `None`."""
         # A process with another embedder of this name may have put in vectors of another length.
         alike = func.vector_dims(_rows.vector) == len(query)
-        held = select(_rows.row_id, _rows.vector).where(*self._scoped(kind, scopes), alike)
-        if ids is not None:
-            held = held.where(_rows.row_id.in_(ids))
-        # Materialized, or the planner may take the index after all, and give up inside a small scope.
-        near = held.cte("held").prefix_with("MATERIALIZED")
-        distance = near.c.vector.op("<#>", return_type=Float())(cast(query, VECTOR(len(query))))
-        found = connection.execute(select(near.c.row_id, distance.label("distance")).order_by(distance).limit(k))
+        distance = _rows.vector.op("<#>", return_type=Float())(cast(query, VECTOR(len(query))))
+        held = select(_rows.row_id, distance.label("distance")).where(*self._scoped(kind, scopes), alike)
+        if k is None:
+            found = connection.execute(held.where(_rows.row_id.in_(also)))
+        else:
+            # Materialized, or the planner may take the index after all, and give up inside a small scope.
+            near = held.cte("held").prefix_with("MATERIALIZED")
+            nearest = select(near).order_by(near.c.distance).limit(k)
+            found = connection.execute(nearest.union_all(select(near).where(near.c.row_id.in_(also))))
         return {row.row_id: -row.distance for row in found}
 
     def _approximate(
@@ -94,6 +101,19 @@ class PgvectorIndex:
             .limit(k)
         )
         return {row.row_id: -row.distance for row in found}
+
+    def _is_current(self, connection: Connection, kind: str, scopes: Sequence[str], dimensions: int) -> bool:
+        """Whether these scopes are complete, and no scope that was has changed."""
+        # The transaction's moment is that of this first query: under the lock, nobody is half-way through one.
+        with self._lock:
+            if dimensions != self._dimensions or any((kind, scope) not in self._complete for scope in scopes):
+                return False
+            changed = changes_since(connection, self._cursor)
+            if any((row.kind, row.scope) in self._complete for row in changed):
+                return False
+            if changed:
+                self._cursor = changed[-1].seq
+            return True
 
     def _catch_up(self, kind: str, scopes: Sequence[str], dimensions: int) -> None:
         """Embed what has no vector yet: all of a scope at its first search, then what has changed."""
@@ -116,16 +136,26 @@ class PgvectorIndex:
                 if key not in self._complete:
                     missing[key] = self._missing(connection, *key, None)
         # A scope whose embedder fails is looked at as a whole the next time.
-        self._complete -= missing.keys()
+        for key in missing:
+            self._complete.pop(key, None)
         if changed:
             self._cursor = changed[-1].seq
-        for (one, scope), texts in missing.items():
-            if texts and one == INDEXED:
-                self._make_index()
-            self._vectors.embed(one, texts)
-            self._complete.add((one, scope))
-            if len(texts) > MANY:
-                self._count_rows()
+        for key, texts in missing.items():
+            self._complete[key] = self._embed(*key, texts)
+
+    def _embed(self, kind: str, scope: str, texts: dict[int, str]) -> int:
+        """Embed texts of a scope, and return how many rows the index has in it."""
+        if kind != INDEXED:
+            self._vectors.embed(kind, texts)
+            return 0
+        if texts:
+            self._make_index()
+            self._vectors.embed(kind, texts)
+        if len(texts) > MANY:
+            self._count_rows()
+        held = select(_rows.row_id).where(*self._scoped(kind, [scope])).limit(EXACT_ROWS + 1).subquery()
+        with self._db.read() as connection:
+            return connection.scalar(select(func.count()).select_from(held)) or 0
 
     def _missing(self, connection: Connection, kind: str, scope: str, ids: set[int] | None) -> dict[int, str]:
         source = SOURCES[kind]

@@ -39,11 +39,13 @@ if TYPE_CHECKING:
 class VectorIndex(Protocol):
     """Dense search over the active rows of a kind, inside scopes; as current as the last commit."""
 
-    def search(self, kind: str, scopes: Iterable[str], query: Vector, k: int) -> dict[int, float]:
-        """Return {row: cosine} of the `k` rows nearest to `query` in each of the scopes, or in all of them."""
+    def search(
+        self, kind: str, scopes: Iterable[str], query: Vector, k: int, *, also: Iterable[int] = ()
+    ) -> dict[int, float]:
+        """Return {row: cosine} of the `k` rows nearest to `query` in each of the scopes, or in all of them.
 
-    def cosines(self, kind: str, scopes: Iterable[str], query: Vector, ids: Iterable[int]) -> dict[int, float]:
-        """Return {row: cosine} of particular rows, as far as they are in the scopes."""
+        The rows `also` are among them however far they are, if they are in the scopes.
+        """
 
 
 class SessionStore(Protocol):
@@ -57,6 +59,9 @@ class SessionStore(Protocol):
 
     def append(self, turn: Turn) -> Turn:
         """Record a finished turn, or one of the past, exactly once, and return it as recorded."""
+
+    def record(self, turn: Turn) -> Turn | None:
+        """Record a turn as `append` does; return the one that the session has of its id already, if it has one."""
 
     def get(self, session_id: str, turn_id: str) -> Turn:
         """Return one turn."""

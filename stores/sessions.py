@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from learngate.stores import codec, lexical, tree
-from learngate.stores.database import Database, upsert
+from learngate.stores.database import Database
 from learngate.stores.erasing import erase_turns, is_erased
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
 from learngate.stores.guard import AnyText, Count, Name, guarded
@@ -62,8 +62,7 @@ class Sessions:
         standing = self.standing(session_id)
         if standing is None:
             with self._db.write() as connection:
-                _open(connection, session_id, user_id)
-                standing = _standing(connection, session_id) or Standing(user_id, ROOT)
+                standing = _open(connection, session_id, user_id)
         if standing.owner != user_id:
             raise NotAllowed(_refusal(session_id, user_id))
         return standing
@@ -85,16 +84,24 @@ class Sessions:
             NotFound: the session has no turn `turn.parent`.
             InvalidInput: an id that cannot be stored, or a turn that does not begin with a human message.
         """
+        return self.record(turn) or self.get(turn.session_id, turn.id)
+
+    def record(self, turn: Turn) -> Turn | None:
+        """Record a turn as `append` does; return the one that the session has of its id already, if it has one.
+
+        Raises:
+            NotAllowed, NotFound, InvalidInput: as `append`.
+        """
         turn = replace(turn, messages=tuple(codec.whole(message) for message in turn.messages))
         if not turn.messages or turn.messages[0].type != "human":
             raise InvalidInput("a turn begins with the user's message: put a HumanMessage first")
         with self._db.write() as connection:
-            _open(connection, turn.session_id, turn.user_id)
-            owner = connection.scalar(select(sessions.c.user_id).where(sessions.c.id == turn.session_id))
-            if owner != turn.user_id:
+            standing = _open(connection, turn.session_id, turn.user_id)
+            if standing.owner != turn.user_id:
                 raise NotAllowed(_refusal(turn.session_id, turn.user_id))
             if tree.seq_of(connection, turn.session_id, turn.id) is None:
                 tree.record(connection, turn)
+                return None
         return self.get(turn.session_id, turn.id)
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -277,18 +284,23 @@ class Sessions:
         return self._sessions(sessions.c.user_id.is_not_distinct_from(user_id), limit)
 
 
+_STANDING = select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == bindparam("session_id"))
+
+
 def _standing(connection: Connection, session_id: str) -> Standing | None:
-    row = connection.execute(
-        select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == session_id)
-    ).first()
+    row = connection.execute(_STANDING, {"session_id": session_id}).first()
     return None if row is None else Standing(row.user_id, row.newest or ROOT)
 
 
-def _open(connection: Connection, session_id: str, user_id: str | None) -> None:
-    opening = upsert(connection, sessions).values(id=session_id, user_id=user_id, opened_at=now())
-    opened = connection.scalar(opening.on_conflict_do_nothing().returning(sessions.c.id))
-    if opened is not None and is_erased(connection, session_id):
-        raise NotAllowed(f"session {session_id!r} was erased with its user: begin another, under a new id")
+def _open(connection: Connection, session_id: str, user_id: str | None) -> Standing:
+    """Return whose a session is; one that nobody has opened is the user's from now on."""
+    standing = _standing(connection, session_id)
+    if standing is None:
+        connection.execute(insert(sessions).values(id=session_id, user_id=user_id, opened_at=now()))
+        if is_erased(connection, session_id):
+            raise NotAllowed(f"session {session_id!r} was erased with its user: begin another, under a new id")
+        standing = Standing(user_id, ROOT)
+    return standing
 
 
 def _title(body: str | None) -> str:

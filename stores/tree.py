@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Update, case, insert, literal, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Update,
+    bindparam,
+    case,
+    insert,
+    select,
+    update,
+)
 
 from learngate.stores import codec, lexical
 from learngate.stores.database import upsert
@@ -17,6 +29,39 @@ from learngate.stores.text import clean
 
 _turns = turns.c
 STATUSES = get_args(TurnStatus)
+
+# What each turn asks is built once: building a statement takes longer than most of them take to run.
+_session_id: BindParameter[str] = bindparam("session_id")
+_turn_id: BindParameter[str] = bindparam("turn_id")
+_SEQ_OF = select(_turns.seq).where(_turns.session_id == _session_id, _turns.id == _turn_id)
+_NEWEST = select(sessions.c.newest).where(sessions.c.id == _session_id).scalar_subquery()
+_SAID = (
+    select(messages.c.turn_seq, messages.c.data)
+    .where(messages.c.turn_seq.in_(bindparam("seqs", expanding=True)))
+    .order_by(messages.c.turn_seq, messages.c.position)
+)
+_RECALLED = (
+    select(recalls)
+    .where(recalls.c.turn_seq.in_(bindparam("seqs", expanding=True)))
+    .order_by(recalls.c.kind, recalls.c.rank)
+)
+
+
+def _line(top: Any) -> Select[Any]:
+    """Return the query for the turns from one back to the root, up to `most` that were completed."""
+    counts = case((_turns.status == "complete", 1), else_=0)
+    columns = _turns.seq, _turns.id, _turns.parent_seq, _turns.status
+    start = select(*columns, counts.label("steps")).where(_turns.session_id == _session_id, _turns.id == top)
+    line = start.cte("line", recursive=True)
+    line = line.union_all(
+        select(*columns, line.c.steps + counts).where(
+            _turns.seq == line.c.parent_seq, line.c.steps < bindparam("most")
+        )
+    )
+    return select(line).order_by(line.c.steps)
+
+
+_LINE, _LINE_OF_NEWEST = _line(_turn_id), _line(_NEWEST)
 
 
 def record(connection: Connection, turn: Turn) -> None:
@@ -123,9 +168,7 @@ def among(seqs: Iterable[int]) -> ColumnElement[bool]:
 
 def seq_of(connection: Connection, session_id: str, turn_id: str) -> int | None:
     """Return the sequence number of a turn; `None` where the session has no such turn."""
-    found: int | None = connection.scalar(
-        select(_turns.seq).where(_turns.session_id == session_id, _turns.id == turn_id)
-    )
+    found: int | None = connection.scalar(_SEQ_OF, {"session_id": session_id, "turn_id": turn_id})
     return found
 
 
@@ -136,19 +179,9 @@ def chain(connection: Connection, session_id: str, head: str | None, limit: int)
     """
     if head == ROOT or limit < 1:
         return []
-    top = literal(head) if head is not None else _newest(session_id)
-    counts = case((_turns.status == "complete", 1), else_=0)
-    start = select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, counts.label("steps")).where(
-        _turns.session_id == session_id, _turns.id == top
-    )
-    line = start.cte("line", recursive=True)
-    line = line.union_all(
-        select(_turns.seq, _turns.id, _turns.parent_seq, _turns.status, line.c.steps + counts).where(
-            _turns.seq == line.c.parent_seq, line.c.steps < limit
-        )
-    )
-    rows = connection.execute(select(line).order_by(line.c.steps)).all()
-    if not rows and head is None and connection.scalar(select(_newest(session_id))):
+    line = _LINE_OF_NEWEST if head is None else _LINE
+    rows = connection.execute(line, {"session_id": session_id, "turn_id": head, "most": limit}).all()
+    if not rows and head is None and connection.scalar(select(_NEWEST), {"session_id": session_id}):
         raise StoreUnusable(
             f"session {session_id!r} is damaged (its newest turn is not there): restore a backup, or see"
             " `learngate doctor`"
@@ -159,10 +192,6 @@ def chain(connection: Connection, session_id: str, head: str | None, limit: int)
                 f"turn {row.id!r} of session {session_id!r} is damaged: restore a backup, or see `learngate doctor`"
             )
     return [row for row in rows if row.status == "complete"]
-
-
-def _newest(session_id: str) -> Any:
-    return select(sessions.c.newest).where(sessions.c.id == session_id).scalar_subquery()
 
 
 def is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
@@ -190,11 +219,7 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
         parents |= dict(connection.execute(select(_turns.seq, _turns.id).where(_turns.seq.in_(before))).all())
     said: dict[int, list[Any]] = {seq: [] for seq in seqs}
     session_of = {row.seq: row.session_id for row in rows}
-    for row in connection.execute(
-        select(messages.c.turn_seq, messages.c.data)
-        .where(messages.c.turn_seq.in_(seqs))
-        .order_by(messages.c.turn_seq, messages.c.position)
-    ):
+    for row in connection.execute(_SAID, {"seqs": seqs}):
         said[row.turn_seq].append(codec.recorded(row.data, session=session_of[row.turn_seq]))
     recalled = _recalled(connection, seqs)
     return {
@@ -220,12 +245,9 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
     }
 
 
-def _recalled(connection: Connection, seqs: Iterable[int]) -> dict[int, list[Recalled]]:
+def _recalled(connection: Connection, seqs: Sequence[int]) -> dict[int, list[Recalled]]:
     found: dict[int, list[Recalled]] = {}
-    rows = connection.execute(
-        select(recalls).where(recalls.c.turn_seq.in_(seqs)).order_by(recalls.c.kind, recalls.c.rank)
-    )
-    for row in rows:
+    for row in connection.execute(_RECALLED, {"seqs": seqs}):
         found.setdefault(row.turn_seq, []).append(
             Recalled(row.kind, row.row_id, row.revision, row.score, row.fate == "shown")
         )

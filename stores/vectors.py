@@ -32,9 +32,12 @@ class FaissIndex:
         self._cursor = 0
         self._dimensions = 0
 
-    def search(self, kind: str, scopes: Iterable[str], query: Vector, k: int) -> dict[int, float]:
-        """Return {row: cosine} of the `k` rows nearest to `query` in each of the scopes."""
+    def search(
+        self, kind: str, scopes: Iterable[str], query: Vector, k: int, *, also: Iterable[int] = ()
+    ) -> dict[int, float]:
+        """Return {row: cosine} of the `k` rows nearest to `query` in each of the scopes, and of the rows `also`."""
         found: dict[int, float] = {}
+        wanted = set(also)
         with self._lock:
             if len(query) != self._dimensions:
                 self._scopes.clear()
@@ -44,22 +47,12 @@ class FaissIndex:
                 index = self._index(kind, scope)
                 if index is None or index.ntotal == 0:
                     continue
-                scores, ids = index.search(query.reshape(1, -1), min(k, index.ntotal))
-                found |= {int(i): float(s) for i, s in zip(ids[0], scores[0], strict=True) if i >= 0}
-        return found
-
-    def cosines(self, kind: str, scopes: Iterable[str], query: Vector, ids: Iterable[int]) -> dict[int, float]:
-        """Return {row: cosine} of particular rows, as far as they are in the scopes."""
-        wanted = set(ids)
-        found: dict[int, float] = {}
-        with self._lock:
-            for scope in scopes:
-                index = self._index(kind, scope)
-                if index is None or not wanted:
-                    continue
-                held = wanted.intersection(_ids(index))
+                if k:
+                    scores, ids = index.search(query.reshape(1, -1), min(k, index.ntotal))
+                    found |= {int(i): float(s) for i, s in zip(ids[0], scores[0], strict=True) if i >= 0}
+                wanted -= found.keys()
+                held = wanted.intersection(_ids(index)) if wanted else ()
                 found |= {i: float(index.reconstruct(i) @ query) for i in held}
-                wanted -= held
         return found
 
     def _index(self, kind: str, scope: str) -> Any:

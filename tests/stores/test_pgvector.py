@@ -154,7 +154,7 @@ class TestSmall(OnPostgres):
             before = index.search("learning", [token("a")], query, 9)
             Vectors(memory.database, Hashed(24)).embed("learning", {1: bodies(memory, "a")[1]})
             assert index.search("learning", [token("a")], query, 9) == close_to({4: before[4]})
-            assert index.cosines("learning", [token("a")], query, [1, 4]) == close_to({4: before[4]})
+            assert index.search("learning", [token("a")], query, 0, also=[1, 4]) == close_to({4: before[4]})
 
     def test_scopes_beyond_the_limit_are_looked_at_again(self, url, monkeypatch):
         monkeypatch.setattr(pgvector, "MAX_SCOPES", 1)

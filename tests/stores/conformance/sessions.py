@@ -66,8 +66,10 @@ class SessionsConformance:
         second = memory.sessions.append(turn("s", "Next", "Yes", id="q2"))
         again = memory.sessions.append(turn("s", "Something else", "Other words", id="q1", parent=UNKNOWN))
         assert again == first
+        assert memory.sessions.record(turn("s", "Something else", id="q1", parent=UNKNOWN)) == first
+        assert memory.sessions.record(turn("t", "Hello", id="q1")) is None
         assert memory.sessions.window("s") == [first, second]
-        assert rows(memory, "messages") == 4
+        assert rows(memory, "messages") == 6
 
     def test_one_turn_delivered_by_many_threads_at_once_is_one_turn(self, memory):
         recorded = together(*[lambda n=n: memory.sessions.append(turn("s", f"by {n}", id="q1")) for n in range(8)])

@@ -91,7 +91,7 @@ class Indexed(Machine):
         everything = {row: score for space in SPACES for row, score in brute(self.memory, space, query).items()}
         for index in self.indexes:
             assert index.search("learning", scopes, query, 100) == close_to(everything)
-            assert index.cosines("learning", scopes, query, [*everything, 99_999]) == close_to(everything)
+            assert index.search("learning", scopes, query, 0, also=[*everything, 99_999]) == close_to(everything)
 
 
 class Faulty(Hashed):
@@ -121,10 +121,10 @@ class VectorIndexConformance:
         assert index.search("learning", [], query, 100) == {}
         assert index.search("memory", [scope_token("user", "a")], query, 100).keys() == {1}
         assert index.search("memory", [token("a")], query, 100) == {}
-        assert index.cosines("learning", [token("a")], query, []) == {}
-        assert index.cosines("learning", [], query, [1]) == {}
+        assert index.search("learning", [token("a")], query, 0, also=[]) == {}
+        assert index.search("learning", [], query, 0, also=[1]) == {}
         others = brute(memory, "b", query)
-        assert index.cosines("learning", [token("a")], query, others) == {}
+        assert index.search("learning", [token("a")], query, 0, also=others) == {}
 
     def test_what_is_retired_erased_or_forgotten_is_found_no_more_and_what_is_restored_is(self, memory, index):
         fill(memory, 1)
@@ -134,7 +134,7 @@ class VectorIndexConformance:
         assert index.search("memory", mine, query, 9).keys() == {1}
         memory.learnings.retire(1, actor="a")
         assert index.search("learning", [token("a")], query, 9) == {}
-        assert index.cosines("learning", [token("a")], query, [1]) == {}
+        assert index.search("learning", [token("a")], query, 0, also=[1]) == {}
         memory.learnings.restore(1, actor="a")
         assert index.search("learning", [token("a")], query, 9).keys() == {1}
         memory.users.erase("ana")
@@ -169,7 +169,7 @@ class VectorIndexConformance:
             index, query = index_of(memory, embedder), unit("rule 1", embedder)
             expected = brute(memory, "a", query, embedder)
             assert index.search("learning", [token("a")], query, 9) == close_to(expected)
-            assert index.cosines("learning", [token("a")], query, expected) == close_to(expected)
+            assert index.search("learning", [token("a")], query, 0, also=expected) == close_to(expected)
 
     def test_two_embedders_of_one_name_and_two_lengths_take_turns(self, memory):
         fill(memory, 2)
@@ -181,7 +181,7 @@ class VectorIndexConformance:
                 expected = brute(memory, "a", query, embedder)
                 found = index.search("learning", [token("a")], query, 99)
                 assert found == close_to({row: expected[row] for row in found})
-                found = index.cosines("learning", [token("a")], query, expected)
+                found = index.search("learning", [token("a")], query, 0, also=expected)
                 assert found == close_to({row: expected[row] for row in found})
 
     def test_threads_search_while_others_learn_and_retire(self, memory, index):
