@@ -51,6 +51,7 @@ _COVERED: dict[Kind, tuple[str, ...]] = {
     "revision": (
         "learning_id",
         "revision",
+        "uid",
         "namespace",
         "status",
         "title",

@@ -212,6 +212,7 @@ def _take_effect(
     written = words | {
         "learning_id": int(learning_id),
         "revision": revision,
+        "uid": connection.scalar(select(_learnings.uid).where(_learnings.id == learning_id)),
         "namespace": row.namespace,
         "change": change or {"new": "created", "retire": "retired"}.get(row.kind, "edited"),
         "status": status,
@@ -228,6 +229,7 @@ def put_back(connection: Connection, version: Row[Any], *, created_at: datetime)
     """Write a learning's row as one of its revisions has it: what somebody changed past the gate is undone."""
     scope = lexical.scope_token("namespace", version.namespace)
     values = {
+        "uid": version.uid,
         "namespace": version.namespace,
         "title": version.title,
         "insight": version.insight,

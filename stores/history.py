@@ -136,6 +136,7 @@ def _decide(page: Page, proposal_id: int, row: dict[str, Any], one: dict[str, An
     revision = {name: saved[name] for name in ("revision", "namespace", "change", *WORDS, "status")}
     revision |= {
         "learning_id": learning_id,
+        "uid": saved["learning"],
         "at": _when(saved["at"]),
         "proposal_id": proposal_id,
         "decision_id": made[0],

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from uuid import uuid4
 
-from sqlalchemy import Connection, Row, Select, delete, func, select
+from sqlalchemy import Connection, Row, Select, delete, func, select, update
 
 from learngate.stores import gate
 from learngate.stores.audit import Kind, Ledger, Link, Page, readable, rows_of, signed
@@ -159,19 +160,20 @@ def mend(book: Ledger, shown: Iterable[Mending]) -> int:
     A row that is no more what was shown stays as it is.
     """
     wanted = set(shown)
-    number = 0
     with book.database.write() as connection:
-        for mending, version in _mendings(connection, book):
-            if mending not in wanted:
-                continue
+        found = [one for one in _mendings(connection, book) if one[0] in wanted]
+        for mending, version in found:
             if version is None:
                 gate.remove(connection, mending.learning_id)
-            else:
+            else:  # Its uid may be another one's now, and be wanted for that.
+                its = learnings.c.id == mending.learning_id
+                connection.execute(update(learnings).where(its).values(uid=uuid4().hex))
+        for mending, version in found:
+            if version is not None:
                 first = _versions(mending.learning_id).order_by(revisions.c.revision).limit(1)
                 created = connection.execute(first).one().at
                 gate.put_back(connection, version, created_at=created)
-            number += 1
-    return number
+    return len(found)
 
 
 def _candidates(connection: Connection, book: Ledger, *, all_of_them: bool) -> list[Candidate]:

@@ -338,6 +338,7 @@ revisions = Table(
     metadata,
     Column("learning_id", ForeignKey("learnings.id"), primary_key=True),
     Column("revision", Integer, primary_key=True),
+    Column("uid", String(32), nullable=False, comment="the learning's"),
     Column("namespace", String, nullable=False),
     Column("change", String, nullable=False),
     Column("title", Text, nullable=False),

@@ -147,6 +147,7 @@ def test_recall_asks_the_database_no_more_often_than_without_a_key(memory, url):
 # -- what is refused at recall, and named ---------------------------------------------------------------------
 
 EDITS = {
+    "uid": "'another'",
     "title": "'Mine'",
     "insight": "'Buy mine.'",
     "applies_when": "'always'",

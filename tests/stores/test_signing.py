@@ -1,5 +1,6 @@
 """What a person does about signatures: only what was shown is signed, only what was signed is put back."""
 
+import io
 import subprocess
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ from learngate.stores.audit import Key, Ledger
 from learngate.stores.head import START
 from learngate.stores.signing import everything, mend, mendable, restart, sign, unsigned
 from tests.stores.support import Hashed
-from tests.stores.tampering import BONDS, ETFS, KEY, OTHER, faults, recalled, stock, tamper
+from tests.stores.tampering import BONDS, ETFS, KEY, OTHER, columns, faults, recalled, stock, tamper
 
 
 @pytest.fixture
@@ -113,6 +114,48 @@ def test_what_was_signed_is_put_back(memory, change):
     assert memory.learnings.get(2) == before
     assert (faults(memory), recalled(memory), mendable(memory.ledger)) == ({}, {1, 2}, [])
     assert memory.learnings.edit(2, title="Go on", actor="rita").revision == 2
+
+
+def uids(memory):
+    with memory.database.read() as connection:
+        return dict(connection.exec_driver_sql("SELECT id, uid FROM learnings ORDER BY id").all())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["DELETE FROM learnings WHERE id = 2"],
+        ["UPDATE learnings SET uid = 'u' WHERE id = 2"],
+        [
+            "UPDATE learnings SET uid = 'u' WHERE id = 1",
+            "UPDATE learnings SET uid = (SELECT uid FROM revisions WHERE learning_id = 1 AND revision = 1)"
+            " WHERE id = 2",
+            "UPDATE learnings SET uid = (SELECT uid FROM revisions WHERE learning_id = 2) WHERE id = 1",
+        ],
+    ],
+    ids=["deleted", "changed", "swapped"],
+)
+def test_what_is_put_back_keeps_its_uid_so_that_its_export_is_known_again(memory, changes):
+    before, exported = uids(memory), b"".join(memory.export())
+    tamper(memory, *changes)
+    assert "learning 2" in faults(memory)
+    mend(memory.ledger, mendable(memory.ledger))
+    assert (uids(memory), faults(memory)) == (before, {})
+    assert memory.load(io.BytesIO(exported), actor="rita").new == {}
+
+
+def test_a_uid_that_an_inserted_row_has_taken_is_put_back(memory):
+    names = columns(memory, "learnings")
+    thief = ", ".join("77" if name == "id" else "'u'" if name == "uid" else name for name in names)
+    before = uids(memory)
+    tamper(memory, f"INSERT INTO learnings ({', '.join(names)}) SELECT {thief} FROM learnings WHERE id = 2")
+    tamper(memory, "DELETE FROM learnings WHERE id = 2")
+    tamper(
+        memory,
+        "UPDATE learnings SET uid = (SELECT uid FROM revisions WHERE learning_id = 2) WHERE id = 77",
+    )
+    assert mend(memory.ledger, mendable(memory.ledger)) == 2
+    assert (uids(memory), faults(memory)) == (before, {})
 
 
 def test_what_nobody_decided_is_removed(memory):
