@@ -45,11 +45,16 @@ def back_up(database: Database, path: Path, *, progress: Callable[[int, int], No
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be written: {getattr(error, 'strerror', error)}") from error
     finally:
-        for leftover in (part, *(part.with_name(f"{part.name}{end}") for end in ("-wal", "-shm", "-journal"))):
-            # Where nothing could be written, nothing is left, and the reason above is the one to tell.
-            with suppress(OSError, ValueError):
-                leftover.unlink()
+        discard(part)
     return path.stat().st_size
+
+
+def discard(file: Path) -> None:
+    """Delete a database file that was not finished, and what SQLite left beside it."""
+    for leftover in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm", "-journal"))):
+        # Where nothing could be written, nothing is left, and why is told by whoever wrote.
+        with suppress(OSError, ValueError):
+            leftover.unlink()
 
 
 def _copy(database: Database, part: Path, progress: Callable[[int, int], None]) -> None:

@@ -8,8 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import URL
+
+from learngate.stores.backup import discard
 from learngate.stores.database import Database
-from learngate.stores.errors import InvalidInput
+from learngate.stores.errors import InvalidInput, StoreUnavailable
 from learngate.stores.tables import metadata
 
 CHECKPOINTS = ("checkpoints", "writes")
@@ -19,27 +22,47 @@ def salvage(database: Database, path: Path, *, prepare: Callable[[Path], None]) 
     """Copy what can be read of a database into a new one; return how many rows of each table, and whether all.
 
     `prepare` makes the new database with its empty tables. Rows are copied as they are: ids and signatures stay.
-    The damaged file is only read.
+    The damaged file is only read; the new one is there under its name once it is whole.
 
     Raises:
         InvalidInput: the new file is there already.
+        StoreUnavailable: it cannot be written, for want of room perhaps; nothing is left of it.
+        StoreUnusable: of the damaged file not even the list of its tables can be read.
     """
     if path.exists():
         raise InvalidInput(f"{path} is there already: move it away first")
-    prepare(path)
-    saved: dict[str, tuple[int, bool]] = {}
-    with closing(database.connect()) as source, closing(sqlite3.connect(path, isolation_level=None)) as target:
-        target.execute("PRAGMA foreign_keys = OFF")
-        for name in [*metadata.tables, *CHECKPOINTS]:
-            if name != "learngate_schema":
-                saved[name] = _copy(source, target, name)
+    part = path.with_name(f"{path.name}.part")
+    discard(part)  # what one that was killed has left
+    try:
+        prepare(part)
+        saved = _saved(database, part)
+        part.replace(path)
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be written: {error.strerror}: mend that, then try again") from error
+    finally:
+        discard(part)
+    return saved
+
+
+def _saved(database: Database, part: Path) -> dict[str, tuple[int, bool]]:
+    with database.translated(), closing(database.connect()) as source:
+        known = {row[0] for row in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        new = Database(str(URL.create("sqlite", database=str(part))))
+        with closing(new), new.translated(), closing(new.connect()) as target:
+            target.execute("PRAGMA foreign_keys = OFF")
+            saved = {
+                name: _copy(source, target, name) if name in known else (0, True)
+                for name in [*metadata.tables, *CHECKPOINTS]
+                if name != "learngate_schema"
+            }
+            # Closing would do it, too, but would not say that it could not.
+            target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return saved
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, name: str) -> tuple[int, bool]:
     columns = [row[1] for row in target.execute(f"PRAGMA table_info({name})")]
-    known = source.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)).fetchone()
-    if not columns or known is None:  # no checkpointer was ever opened
+    if not columns:  # no checkpointer was ever opened
         return 0, True
     reader = Reader(source, name, columns)
     insert = f"INSERT OR IGNORE INTO {name} (rowid, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
@@ -48,7 +71,7 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, name: str) -> 
     for row in reader.rows():
         try:
             count += target.execute(insert, row).rowcount
-        except sqlite3.Error:  # a value that no row may have: it was damaged
+        except (sqlite3.IntegrityError, sqlite3.DataError):  # a value that no row may have: it was damaged
             reader.whole = False
     target.execute("COMMIT")
     return count, reader.whole

@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
-from sqlalchemy import text
+from sqlalchemy import URL, text
 
-from learngate.stores import InvalidInput, MemoryOperation, StoreError, StoreUnusable, Turn, open_memory
+from learngate.stores import (
+    InvalidInput,
+    MemoryOperation,
+    StoreError,
+    StoreUnavailable,
+    StoreUnusable,
+    Turn,
+    open_memory,
+)
+from learngate.stores.database import Database
 from learngate.stores.records import Recalled
 from learngate.stores.repair import repair
 from learngate.stores.salvage import salvage
@@ -16,7 +25,7 @@ from learngate.stores.tables import metadata
 from learngate.stores.upkeep import integrity, torn_links
 from learngate.stores.verify import all_faults
 from tests.databases import BOTH, database
-from tests.stores.support import Hashed, check_index, draft
+from tests.stores.support import Hashed, check_index, draft, go, processes
 
 KEY = "0123456789abcdef" * 4
 
@@ -325,7 +334,7 @@ def test_what_is_in_quarantine_is_erased_with_its_user(on_sqlite):
 
 
 def prepare(path):
-    with open_memory(f"sqlite:///{path}", embedder=Hashed()) as made:
+    with open_memory(str(URL.create("sqlite", database=str(path))), embedder=Hashed()) as made:
         made.checkpointer()
 
 
@@ -364,6 +373,87 @@ def test_of_a_file_with_a_damaged_page_every_other_row_is_saved(file, tmp_path, 
         if table != "learnings":
             # Its head file is not beside it: that is for whoever puts it in the place of the other.
             assert {fault.where for fault in all_faults(memory.ledger)} == {"head"}
+
+
+def big(file) -> None:
+    """Make a database of a megabyte whose page of sessions is damaged."""
+    with open_memory(f"sqlite:///{file}", embedder=Hashed(), audit_key=KEY) as memory:
+        fill(memory)
+        for _ in range(5):
+            memory.sessions.append(Turn("s", (HumanMessage("x" * 200_000), AIMessage("Well.")), user_id="ana"))
+    (page,) = leaf_pages(file, "sessions")
+    with file.open("r+b") as raw:
+        raw.seek((page - 1) * 4096)
+        raw.write(b"\xa5" * 4096)
+
+
+def saved_with_room(file, saved) -> None:
+    """Make sure that nothing is left of a salvage that had no room, and that the next one saves all."""
+    assert [one for one in file.parent.iterdir() if one.name.startswith(saved.name)] == []
+    with open_memory(f"sqlite:///{file}", embedder=Hashed(), audit_key=KEY) as memory:
+        told = salvage(memory.database, saved, prepare=prepare)
+    assert [name for name, (_, whole) in told.items() if not whole] == ["sessions"]
+    assert counts(saved) == {name: told[name][0] for name in ROWS}
+    assert not saved.with_name(f"{saved.name}-wal").exists()
+
+
+def test_a_salvage_whose_disk_is_full_is_no_damage_and_leaves_nothing(file, tmp_path, monkeypatch):
+    big(file)
+    saved = tmp_path / "saved % ?.db"
+    connect = Database.connect
+
+    def small(self):
+        opened = connect(self)
+        if "saved" in self.name:
+            opened.execute("PRAGMA max_page_count = 150")
+        return opened
+
+    with (
+        open_memory(f"sqlite:///{file}", embedder=Hashed(), audit_key=KEY) as memory,
+        monkeypatch.context() as patched,
+    ):
+        patched.setattr(Database, "connect", small)
+        with pytest.raises(StoreUnavailable, match=r"saved % \?\.db\.part has no room left.*free some space"):
+            salvage(memory.database, saved, prepare=prepare)
+    saved_with_room(file, saved)
+
+
+LIMITED = """
+    import resource, signal, sqlite3
+    from pathlib import Path
+    from learngate.stores import StoreUnavailable, open_memory
+    from learngate.stores.salvage import salvage
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with open_memory(f"sqlite:///{sys.argv[1]}") as memory:
+        ready()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+        try:
+            salvage(memory.database, Path(sys.argv[2]), prepare=lambda path: open_memory(f"sqlite:///{path}").close())
+        except StoreUnavailable as error:
+            print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [40_000, 300_000])
+def test_a_salvage_that_can_write_no_more_says_so_and_leaves_nothing(file, tmp_path, limit):
+    """The limit is met while the tables are made, or while rows are copied."""
+    big(file)
+    saved = tmp_path / "saved.db"
+    with processes(LIMITED, [str(file), str(saved), str(limit)]) as started:
+        [[said]] = go(started)
+    assert "saved.db.part could not be read or written: check the disk, then try again" in said
+    saved_with_room(file, saved)
+
+
+def test_a_salvage_that_was_killed_is_not_in_the_way(file, tmp_path):
+    big(file)
+    saved = tmp_path / "saved.db"
+    for end in ("", "-wal"):
+        (tmp_path / f"saved.db.part{end}").write_bytes(b"half")
+    with open_memory(f"sqlite:///{file}", embedder=Hashed(), audit_key=KEY) as memory:
+        salvage(memory.database, saved, prepare=prepare)
+    assert [one.name for one in tmp_path.iterdir() if "part" in one.name] == []
 
 
 ROWS = [name for name in metadata.tables if name not in {"learngate_schema", "embeddings", "changes"}]
