@@ -50,6 +50,9 @@ class Backend(Protocol):
     def begin(self, connection: Connection, *, writes: bool) -> None:
         """Begin a transaction; of those that write, only one runs at a time."""
 
+    def reason(self, error: BaseException) -> str:
+        """Return what an error of the driver says, on one line, without the values that it quotes."""
+
     def meaning(self, error: BaseException) -> tuple[type[LearngateError], str] | None:
         """Return what an error of the driver is to the caller, and what to do; `None` where it is not known."""
 
@@ -147,15 +150,34 @@ class Database:
         self._backend.begin(connection, writes=connection.get_execution_options().get("writes", False))
 
     def translate(self, error: Exception) -> LearngateError:
-        """Say in our words what a driver's error means for the caller."""
+        """Say in our words what a driver's error means for the caller.
+
+        Drivers quote the rows and values that they refuse, and that is what somebody said: the error itself loses
+        them, too, because whoever prints a traceback prints the causes of ours.
+        """
         original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        # What SQLite cannot decode it quotes, and that is what somebody said.
-        reason = " ".join(str(original).split()).partition(" with text ")[0]
-        meaning = self._backend.meaning(original)
+        reason, meaning = self._backend.reason(original), self._backend.meaning(original)
+        self._hush(error)
         if meaning is None:
             return StoreError(f"the database {self.name} refused a statement, and nothing was stored: {reason}")
         kind, advice = meaning
         return kind(f"the database {self.name} {advice} ({reason})")
+
+    def _hush(self, error: BaseException) -> None:
+        """Take the quoted values out of an error of the driver, and out of those that led to it."""
+        causes: list[BaseException] = []
+        waiting = [error]
+        while waiting:
+            one = waiting.pop()
+            if one not in causes:
+                causes.append(one)
+                waiting += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
+        for one in causes:
+            if isinstance(one, DBAPIError) and one.orig is not None:
+                one.args = (f"({type(one.orig).__name__}) {self._backend.reason(one.orig)}",)
+        for one in causes:
+            if isinstance(one, self._backend.errors):
+                one.args = (self._backend.reason(one),)
 
 
 def outlast(connection: Connection) -> None:

@@ -69,7 +69,9 @@ class Postgres:
 
     def engine(self, *, pool_seconds: float) -> Engine:
         """Return an engine over a pool of connections; one that the server dropped meanwhile is replaced."""
-        engine = create_engine(self._url, pool_size=8, max_overflow=8, pool_timeout=pool_seconds)
+        engine = create_engine(
+            self._url, pool_size=8, max_overflow=8, pool_timeout=pool_seconds, hide_parameters=True
+        )
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _check_idle)
         return engine
@@ -89,6 +91,15 @@ class Postgres:
         """Begin a transaction; one that writes waits until it is the only one that does."""
         if writes:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+
+    def reason(self, error: BaseException) -> str:
+        """Return what an error says, on one line, without its details and its context, which quote rows."""
+        said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+        if said is None:
+            return " ".join(str(error).split())
+        # What is wrong with a value is said of the value.
+        state = getattr(error, "sqlstate", None) or ""
+        return f"{type(error).__name__}, {state}" if state.startswith("22") else " ".join(said.split())
 
     def meaning(self, error: BaseException) -> tuple[type[LearngateError], str] | None:
         """Return what an error of the driver is to the caller, and what to do; `None` where it is not known."""

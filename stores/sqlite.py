@@ -40,7 +40,12 @@ class Sqlite:
     def engine(self, *, pool_seconds: float) -> Engine:
         """Return an engine over a pool of connections."""
         return create_engine(
-            "sqlite://", creator=self.connect, poolclass=QueuePool, pool_size=8, pool_timeout=pool_seconds
+            "sqlite://",
+            creator=self.connect,
+            poolclass=QueuePool,
+            pool_size=8,
+            pool_timeout=pool_seconds,
+            hide_parameters=True,
         )
 
     def attach(self) -> None:
@@ -58,6 +63,10 @@ class Sqlite:
     def begin(self, connection: Connection, *, writes: bool) -> None:
         """Begin a transaction."""
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def reason(self, error: BaseException) -> str:
+        """Return what an error says, on one line, without the text that it could not decode."""
+        return " ".join(str(error).split()).partition(" with text ")[0]
 
     def meaning(self, error: BaseException) -> tuple[type[LearngateError], str] | None:
         """Return what an error of the driver is to the caller, and what to do; `None` where it is not known."""
