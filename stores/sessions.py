@@ -14,6 +14,7 @@ from learngate.stores.database import Database
 from learngate.stores.erasing import erase_turns, is_erased
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
 from learngate.stores.guard import AnyText, Count, Name, guarded
+from learngate.stores.lists import parts
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
 from learngate.stores.tables import messages, proposals, sessions, turns
 from learngate.stores.text import check_text
@@ -121,9 +122,11 @@ class Sessions:
         """Return the turns with these ids, in their order; ids that the session does not have are skipped."""
         if not ids:
             return []
+        by_id: dict[str, Turn] = {}
         with self._db.read() as connection:
-            found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(ids)))
-        by_id = {turn.id: turn for turn in found.values()}
+            for part in parts(ids):
+                found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(part)))
+                by_id |= {turn.id: turn for turn in found.values()}
         return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
 
     def recorded(self, session_id: str, ids: Sequence[str]) -> dict[str, BaseMessage]:
@@ -133,10 +136,14 @@ class Sessions:
         query = (
             select(messages.c.id, messages.c.data)
             .join(turns, turns.c.seq == messages.c.turn_seq)
-            .where(turns.c.session_id == session_id, messages.c.id.in_(ids))
+            .where(turns.c.session_id == session_id)
         )
         with self._db.read() as connection:
-            return {row.id: codec.recorded(row.data, session=session_id) for row in connection.execute(query)}
+            return {
+                row.id: codec.recorded(row.data, session=session_id)
+                for part in parts(ids)
+                for row in connection.execute(query.where(messages.c.id.in_(part)))
+            }
 
     def window(self, session_id: str, *, turns: Count = 5, head: str | None = None) -> list[Turn]:
         """Return the last completed turns on one branch, oldest first.
@@ -145,7 +152,9 @@ class Sessions:
         """
         with self._db.read() as connection:
             chain = tree.chain(connection, session_id, head, turns)
-            found = tree.load(connection, tree.of_session(session_id, tree.among(row.seq for row in chain)))
+            found: dict[int, Turn] = {}
+            for part in parts(sorted(row.seq for row in chain)):
+                found |= tree.load(connection, tree.of_session(session_id, tree.among(part)))
         return [*found.values()]
 
     def place(self, session_id: str, *, head: str | None, message_id: str, keep: Count) -> Placement:
@@ -156,9 +165,12 @@ class Sessions:
         with self._db.read() as connection:
             chain = tree.chain(connection, session_id, head, keep)
             seqs = [row.seq for row in chain]
-            written = select(messages.c.id).where(messages.c.turn_seq.in_(seqs))
-            ordered = written.order_by(messages.c.turn_seq, messages.c.position)
-            owned = connection.scalars(ordered).all() if seqs else []
+            ordered = select(messages.c.id).order_by(messages.c.turn_seq, messages.c.position)
+            owned = [
+                one
+                for part in parts(sorted(seqs))
+                for one in connection.scalars(ordered.where(messages.c.turn_seq.in_(part)))
+            ]
             top = chain[0].id if chain else ROOT
             seq = tree.seq_of(connection, session_id, message_id)
             known: Literal["new", "behind", "elsewhere"] = "new"
@@ -213,7 +225,9 @@ class Sessions:
         with self._db.read() as connection:
             scope = tree.turn_scope(user_id)
             scores = dict(lexical.search(connection, turns, scopes=[scope], query=query, limit=k))
-            loaded = tree.load(connection, select(turns).where(turns.c.seq.in_(scores), turns.c.scope == scope))
+            loaded: dict[int, Turn] = {}
+            for part in parts(scores):
+                loaded |= tree.load(connection, select(turns).where(tree.among(part), turns.c.scope == scope))
         hits = [TurnHit(turn, scores[seq]) for seq, turn in loaded.items()]
         return sorted(hits, key=lambda hit: -hit.score)
 

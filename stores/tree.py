@@ -23,6 +23,7 @@ from learngate.stores import codec, lexical
 from learngate.stores.database import upsert
 from learngate.stores.erasing import is_erased
 from learngate.stores.errors import NotFound, StoreUnusable
+from learngate.stores.lists import parts
 from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, TurnStatus, now
 from learngate.stores.tables import effects, messages, recalls, sessions, turns
 from learngate.stores.text import clean
@@ -215,12 +216,13 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
     seqs = [row.seq for row in rows]
     before = {row.parent_seq for row in rows if row.parent_seq}
     parents = {row.seq: row.id for row in rows}
-    if not before <= parents.keys():
-        parents |= dict(connection.execute(select(_turns.seq, _turns.id).where(_turns.seq.in_(before))).all())
+    for part in parts(before - parents.keys()):
+        parents |= dict(connection.execute(select(_turns.seq, _turns.id).where(among(part))).all())
     said: dict[int, list[Any]] = {seq: [] for seq in seqs}
     session_of = {row.seq: row.session_id for row in rows}
-    for row in connection.execute(_SAID, {"seqs": seqs}):
-        said[row.turn_seq].append(codec.recorded(row.data, session=session_of[row.turn_seq]))
+    for part in parts(seqs):
+        for row in connection.execute(_SAID, {"seqs": part}):
+            said[row.turn_seq].append(codec.recorded(row.data, session=session_of[row.turn_seq]))
     recalled = _recalled(connection, seqs)
     return {
         row.seq: Turn(
@@ -247,10 +249,11 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
 
 def _recalled(connection: Connection, seqs: Sequence[int]) -> dict[int, list[Recalled]]:
     found: dict[int, list[Recalled]] = {}
-    for row in connection.execute(_RECALLED, {"seqs": seqs}):
-        found.setdefault(row.turn_seq, []).append(
-            Recalled(row.kind, row.row_id, row.revision, row.score, row.fate == "shown")
-        )
+    for part in parts(seqs):
+        for row in connection.execute(_RECALLED, {"seqs": part}):
+            found.setdefault(row.turn_seq, []).append(
+                Recalled(row.kind, row.row_id, row.revision, row.score, row.fate == "shown")
+            )
     return found
 
 
