@@ -9,7 +9,7 @@ import typer
 DEFAULT = "default"
 """The namespace where none is named."""
 LARGEST = 2**63 - 1
-"""The largest number that SQLite takes for a row."""
+"""As `learngate.stores.guard` has it, whose import would take a second before any help is shown."""
 
 Db = Annotated[
     str | None,

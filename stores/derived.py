@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import Column, Connection, LargeBinary, Row, Table, cast, delete, func, select, tuple_
+from sqlalchemy import Column, Connection, LargeBinary, Row, Select, Table, cast, delete, func, select, tuple_
 from sqlalchemy import update as put
+from sqlalchemy.exc import DBAPIError
 
 from learngate.stores import codec, lexical, tree
+from learngate.stores.audit import readable
 from learngate.stores.changes import note_change
 from learngate.stores.embeddings import SOURCES, Vectors
+from learngate.stores.lists import parts
 from learngate.stores.records import Turn
 from learngate.stores.tables import changes, embeddings, learnings, messages, revisions, turns, user_memories
 from learngate.stores.text import digest, fingerprint
@@ -46,11 +49,42 @@ def derived_columns(connection: Connection, _: Vectors) -> Iterator[Mended]:
     first = select(func.min(revisions.c.at)).where(revisions.c.learning_id == learnings.c.id).scalar_subquery()
     names = ("id", "namespace", "title", "insight", "applies_when", "status", "digest", "scope", "body")
     query = select(*(learnings.c[name] for name in names), learnings.c.created_at, first.label("first_at"))
+    for learning_id in _unreadable(connection, select(learnings)):
+        _put_out_of_reach(connection, learning_id)
+    # Where it was only what is derived that could not be read, the rest is as good as ever.
+    for learning_id in _unreadable(connection, select(learnings)):
+        said = f"learning {learning_id} cannot be read, and is out of every search: it is of what was learned, and"
+        yield Mended("rows", f"{said} its words are left as they are", done=False)
+    query = query.where(learnings.c.id.not_in(_unreadable(connection, query)))
     yield from _mend(connection, learnings, learnings.c.id, query, _of_learning, kind="learning")
     yield from _mend(
         connection, user_memories, user_memories.c.id, select(user_memories), _of_memory, kind="memory"
     )
     yield from _mend(connection, turns, turns.c.seq, select(turns), lambda row: _of_turn(connection, row))
+
+
+def _unreadable(connection: Connection, query: Select[Any]) -> list[int]:
+    """Return the learnings that hold bytes that are no text, or times that are none."""
+    ids = connection.scalars(select(learnings.c.id).order_by(learnings.c.id)).all()
+    found = []
+    for part in parts(ids):
+        found += readable(connection, query, learnings.c.id, part)[1]
+    return found
+
+
+def _put_out_of_reach(connection: Connection, learning_id: int) -> None:
+    """Take a learning out of the scope that it is searched in, without a look at what it says."""
+    its = learnings.c.id == learning_id
+    derived = dict.fromkeys(("digest", "scope", "body"), "")
+    there = select(learnings.c.id).where(its, *(learnings.c[name] == "" for name in derived))
+    if connection.scalar(there) is not None:
+        return
+    try:
+        scope = connection.scalar(select(learnings.c.scope).where(its)) or ""
+    except DBAPIError:  # no text either: nobody searched there
+        scope = ""
+    connection.execute(put(learnings).where(its).values(**derived))
+    note_change(connection, "learning", learning_id, scope=scope, op="drop")
 
 
 def _of_learning(row: Row[Any]) -> dict[str, Any]:
@@ -95,8 +129,9 @@ def _mend(
         row_id = getattr(row, key.name)
         connection.execute(put(table).where(key == row_id).values(**right))
         if kind is not None:
-            _note(connection, kind, row_id, row.scope, "drop")
-            _note(connection, kind, row_id, right["scope"], "put" if _active(kind, row) else "drop")
+            note_change(connection, kind, row_id, scope=row.scope, op="drop")
+            op = "put" if _active(kind, row) else "drop"
+            note_change(connection, kind, row_id, scope=right["scope"], op=op)
     if count:
         yield Mended(
             "derived", f"what follows from the text of rows of {table.name} was not it, and is made anew", count
@@ -105,10 +140,6 @@ def _mend(
 
 def _active(kind: str, row: Row[Any]) -> bool:
     return bool(row.status == "active") if kind == "learning" else row.valid_to is None
-
-
-def _note(connection: Connection, kind: str, row_id: int, scope: str, op: str) -> None:
-    note_change(connection, kind, row_id, scope=scope, op=op)
 
 
 def vectors_in_use(connection: Connection, vectors: Vectors) -> Iterator[Mended]:
@@ -176,6 +207,6 @@ def told_changes(connection: Connection, _: Vectors) -> Iterator[Mended]:
             op = "put" if row.active else "drop"
             if (row.op, row.told) != (op, row.scope):
                 count += 1
-                _note(connection, kind, row.id, row.scope, op)
+                note_change(connection, kind, row.id, scope=row.scope, op=op)
     if count:
         yield Mended("changes", "rows that open processes had not been told of are told of", count)

@@ -16,11 +16,14 @@ from learngate.stores.text import check_name, check_namespace, check_storable
 
 Class = TypeVar("Class", bound=type)
 LARGEST = 2**63 - 1
+"""The largest number that a database takes for a row."""
+MOST = 2**31 - 1
+"""The largest count, position or revision."""
 
 
 def _is_count(value: int, what: str) -> None:
-    if not 0 <= value < 2**31:
-        raise InvalidInput(f"{what} is a number from 0 to {2**31 - 1:,}, not {value:,}")
+    if not 0 <= value <= MOST:
+        raise InvalidInput(f"{what} is a number from 0 to {MOST:,}, not {value:,}")
 
 
 def _is_name(value: str, what: str) -> None:

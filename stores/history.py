@@ -6,7 +6,6 @@ marked on each proposal, and all is signed with the key of this database. Nothin
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
@@ -15,6 +14,7 @@ from learngate.stores import gate, lexical
 from learngate.stores.audit import Page
 from learngate.stores.changes import note_change
 from learngate.stores.errors import Conflict, InvalidInput
+from learngate.stores.lines import when
 from learngate.stores.records import Decision, ProposalDraft
 from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions
 from learngate.stores.text import check_name, check_namespace, digest
@@ -102,8 +102,8 @@ def _add(connection: Connection, row: dict[str, Any], mark: int) -> int:
             kind=row["of"],
             proposer=check_name(row["proposer"], what="the proposer"),
             target_id=target,
-            created_at=_when(row["created_at"]),
-            expires_at=None if row["expires_at"] is None else _when(row["expires_at"]),
+            created_at=when(row["created_at"]),
+            expires_at=when(row["expires_at"]),
             import_id=mark,
         )
     ).inserted_primary_key
@@ -124,7 +124,7 @@ def _decide(page: Page, proposal_id: int, row: dict[str, Any], one: dict[str, An
         "type": one["type"],
         "reviewer": check_name(one["reviewer"], what="the reviewer"),
         "note": one["note"],
-        "decided_at": _when(one["decided_at"]),
+        "decided_at": when(one["decided_at"]),
     }
     made = connection.execute(insert(decisions).values(**values)).inserted_primary_key
     assert made is not None
@@ -137,7 +137,7 @@ def _decide(page: Page, proposal_id: int, row: dict[str, Any], one: dict[str, An
     revision |= {
         "learning_id": learning_id,
         "uid": saved["learning"],
-        "at": _when(saved["at"]),
+        "at": when(saved["at"]),
         "proposal_id": proposal_id,
         "decision_id": made[0],
     }
@@ -152,7 +152,7 @@ def _learned(connection: Connection, proposal_id: int, row: dict[str, Any], save
     draft = gate.checked(ProposalDraft(saved["title"], saved["insight"], saved["applies_when"]))
     if (draft.title, draft.insight, draft.applies_when) != tuple(saved[name] for name in WORDS):
         raise InvalidInput(f"revision {number} of learning {saved['learning']} has words that cannot be stored")
-    at, scope = _when(saved["at"]), lexical.scope_token("namespace", namespace)
+    at, scope = when(saved["at"]), lexical.scope_token("namespace", namespace)
     values = {name: saved[name] for name in (*WORDS, "status", "revision")} | {
         "namespace": namespace,
         "digest": digest(draft.insight),
@@ -223,7 +223,3 @@ def retire(page: Page, learning: Row[Any], actor: str, *, note: str) -> None:
         target=(learning.id, learning.revision),
     )
     gate.decide(page, proposal_id, Decision.approve(note), reviewer=actor, change="retired")
-
-
-def _when(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import IO, Any
 
@@ -24,7 +23,7 @@ from learngate.stores.erasing import is_erased, token
 from learngate.stores.errors import Conflict, InvalidInput
 from learngate.stores.exporting import FORMAT, RECALLED, Tally
 from learngate.stores.history import take_over, verify_learning
-from learngate.stores.lines import check
+from learngate.stores.lines import check, when
 from learngate.stores.provenance import unlinked
 from learngate.stores.records import Turn, now
 from learngate.stores.tables import (
@@ -176,11 +175,6 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def when(text: str | None) -> datetime | None:
-    """Return a time of a line."""
-    return None if text is None else datetime.fromisoformat(text)
-
-
 def _take_erased(intake: Intake, row: dict[str, Any]) -> None:
     if row["token"] in intake.living:
         intake.left_out["erased (the session is here)"] += 1
@@ -308,7 +302,7 @@ def _take_turn(intake: Intake, row: dict[str, Any]) -> None:
     said = [(one, *_message(one["data"])) for one in row["messages"]]
     names = ("id", "user_id", "namespace", "status", "reflection", "reflection_attempts", "reflection_error")
     readable = tuple(message for _, _, message in said if message is not None)
-    happened = datetime.fromisoformat(row["happened_at"])
+    happened = when(row["happened_at"])
     turn = Turn(session_id, readable, id=row["id"], user_id=row["user_id"], happened_at=happened)
     values = {name: row[name] for name in (*names, "checkpoint_id", "usage", "noted")} | {
         "session_id": session_id,

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
 from learngate.stores.errors import InvalidInput
+from learngate.stores.guard import MOST
 from learngate.stores.records import (
     DecisionType,
     LearningStatus,
@@ -23,7 +24,15 @@ Check = Callable[[Any], bool]
 Shape = Mapping[str, Check]
 
 _UID = re.compile(r"[0-9a-f]{32}")
-LARGEST = 2**31 - 1
+
+
+@overload
+def when(text: str) -> datetime: ...
+@overload
+def when(text: str | None) -> datetime | None: ...
+def when(text: str | None) -> datetime | None:
+    """Return a time of a line."""
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _text(value: Any) -> bool:
@@ -46,7 +55,7 @@ def _fact(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST
+    return type(value) is int and 0 <= value <= MOST
 
 
 def _score(value: Any) -> bool:

@@ -31,6 +31,13 @@ def test_nothing_heavy_is_imported_before_a_command_runs(args):
     assert modules & HEAVY == set()
 
 
+def test_the_largest_row_is_the_stores_own():
+    from learngate.app import options
+    from learngate.stores import guard
+
+    assert options.LARGEST == guard.LARGEST
+
+
 def test_its_version_is_the_packages(told):
     assert re.fullmatch(r"learngate \d+\.\d+\.\d+\S*\n", told("--version"))
 
