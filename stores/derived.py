@@ -47,8 +47,7 @@ def each(connection: Connection, query: Any, *keys: Column[Any]) -> Iterator[Row
 def derived_columns(connection: Connection, _: Vectors) -> Iterator[Mended]:
     """Set what follows from a row's text to what follows from it."""
     first = select(func.min(revisions.c.at)).where(revisions.c.learning_id == learnings.c.id).scalar_subquery()
-    names = ("id", "namespace", "title", "insight", "applies_when", "status", "digest", "scope", "body")
-    query = select(*(learnings.c[name] for name in names), learnings.c.created_at, first.label("first_at"))
+    query = select(learnings, first.label("first_at"))
     for learning_id in _unreadable(connection, select(learnings)):
         _put_out_of_reach(connection, learning_id)
     # Where it was only what is derived that could not be read, the rest is as good as ever.

@@ -321,6 +321,45 @@ def test_texts_that_are_no_utf_8_are_set_apart_and_no_error_quotes_them(on_sqlit
     assert mended(on_sqlite) == {}
 
 
+@pytest.mark.parametrize("key", [KEY, None])
+@pytest.mark.parametrize("column", ["insight", "title", "namespace", "uid", "created_at"])
+def test_a_learning_that_is_no_utf_8_is_out_of_searches_as_it_is_and_keeps_no_other_from_being_mended(
+    tmp_path, column, key
+):
+    with open_memory(f"sqlite:///{tmp_path}/it.db", embedder=Hashed(), audit_key=key) as memory:
+        fill(memory)
+        sound = memory.learnings.add(draft("Compare fees of funds."), namespace="n", actor="rita")
+        garble = f"CAST({column} || x'ff' AS TEXT)"
+        run(memory, f"UPDATE learnings SET {column} = {garble} WHERE id = 1", *DERIVED[1:])
+        run(memory, f"UPDATE learnings SET body = 'x' WHERE id = {sound.id}")
+        with memory.database.read() as connection:
+            before = connection.execute(text(LEARNED_WORDS)).all()
+        said = [*repair(memory.database, memory.vectors)]
+        left = [one.said for one in said if not one.done and one.said.startswith("learning ")]
+        assert len(left) == 1
+        assert "learning 1 cannot be read" in left[0]
+        assert sum(one.count for one in said if one.what == "derived") == 1 + 2 + 3
+        with memory.database.read() as connection:
+            assert connection.execute(text(LEARNED_WORDS)).all() == before
+        assert [hit.learning.id for hit in memory.learnings.search("Compare fees", namespace="n")] == [sound.id]
+        assert memory.users.recall("ana", "tea")[0].text == "likes green tea"
+        assert [one for one in repair(memory.database, memory.vectors) if one.done] == []
+
+
+LEARNED_WORDS = """
+    SELECT hex(title), hex(insight), hex(applies_when), hex(namespace), hex(uid), hex(status), hex(created_at)
+    FROM learnings WHERE id = 1
+"""
+
+
+@pytest.mark.parametrize("column", ["body", "scope", "digest"])
+def test_what_is_derived_of_a_learning_is_made_anew_though_it_is_no_utf_8(on_sqlite, column):
+    run(on_sqlite, f"UPDATE learnings SET {column} = CAST({column} || x'ff' AS TEXT) WHERE id = 1")
+    assert mended(on_sqlite)["derived"] == 1
+    assert [hit.learning.id for hit in on_sqlite.learnings.search("Compare fees", namespace="n")] == [1]
+    assert mended(on_sqlite) == {}
+
+
 def test_what_is_in_quarantine_is_erased_with_its_user(on_sqlite):
     run(on_sqlite, "UPDATE messages SET data = 'secretmark' WHERE position = 1 AND turn_seq = 2")
     mended(on_sqlite)
