@@ -162,6 +162,13 @@ def is_erased(connection: Connection, session_id: str) -> bool:
     return connection.scalar(known) is not None
 
 
+def erased_at(connection: Connection, session_id: str) -> datetime:
+    """Return when a session that was erased was."""
+    known = select(erased_sessions.c.erased_at).where(erased_sessions.c.token == token(session_id))
+    at: datetime = connection.execute(known).scalar_one()
+    return at
+
+
 def _bury(connection: Connection, session_ids: Sequence[str], at: datetime) -> None:
     """Replace sessions by tombstones that hold neither their user's name nor their own."""
     for session_id in session_ids:

@@ -19,12 +19,12 @@ from learngate.stores import codec, lexical, tree
 from learngate.stores.audit import Ledger, Page
 from learngate.stores.changes import note_change
 from learngate.stores.database import upsert
-from learngate.stores.erasing import is_erased, token
+from learngate.stores.erasing import erased_at, is_erased, token
 from learngate.stores.errors import Conflict, InvalidInput
 from learngate.stores.exporting import FORMAT, RECALLED, Tally
 from learngate.stores.history import take_over, verify_learning
 from learngate.stores.lines import check, when
-from learngate.stores.provenance import unlinked
+from learngate.stores.provenance import Gone, unlinked
 from learngate.stores.records import Turn, now
 from learngate.stores.tables import (
     effects,
@@ -74,6 +74,11 @@ class Intake:
     def living(self) -> set[str]:
         """What would stand for the sessions that were here before, were they erased."""
         return {token(one) for one in self.connection.scalars(select(sessions.c.id))}
+
+    @cached_property
+    def gone(self) -> Gone:
+        """Who was erased here."""
+        return Gone(self.is_erased)
 
     def is_erased(self, session_id: str) -> bool:
         """Whether a session of this id was erased here; what came of it stays away, too."""
@@ -188,6 +193,9 @@ def _take_session(intake: Intake, row: dict[str, Any]) -> None:
     connection, session_id = intake.connection, row["id"]
     if is_erased(connection, session_id):
         intake.left_out["session (erased here)"] += 1
+        if row["user_id"] is not None:
+            at, known = erased_at(connection, session_id), intake.gone.at
+            known[row["user_id"]] = max(at, known.get(row["user_id"], at))
         return
     there = connection.execute(select(sessions).where(sessions.c.id == session_id)).first()
     if there is None:
@@ -234,7 +242,9 @@ def _take_memory(intake: Intake, row: dict[str, Any]) -> None:
         intake.known["memory"] += 1
         return
     # A memory is one user's: where one of its sessions was erased, its user was.
-    if any(intake.is_erased(one["source_session"] or "") for one in (row, *row["revisions"])):
+    if intake.gone.had(row["user_id"], row["created_at"]) or any(
+        intake.is_erased(one["source_session"] or "") for one in (row, *row["revisions"])
+    ):
         intake.left_out["memory (erased here)"] += 1
         return
     names = ("uid", "user_id", "namespace", "text", "pinned", "revision", "source_session", "source_turn")
@@ -259,10 +269,10 @@ def _take_memory(intake: Intake, row: dict[str, Any]) -> None:
 
 
 def _take_proposal(intake: Intake, row: dict[str, Any]) -> None:
-    if row["status"] == "pending" and intake.is_erased(row["session_id"] or ""):
+    if row["status"] == "pending" and intake.gone.owned(row):
         intake.left_out["proposal (erased here)"] += 1
         return
-    kept = unlinked(row, intake.is_erased)
+    kept = unlinked(row, intake.gone)
     outcome = take_over(intake.page, kept, mark=intake.mark)
     dropped = len(row["excerpts"]) - len(kept["excerpts"])
     if outcome == "new" and dropped:

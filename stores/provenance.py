@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -96,19 +97,52 @@ def _rename(connection: Connection, user_id: str) -> tuple[str, int]:
 UNLINKED = {"rationale": "", "taint": None, "user_id": None, "session_id": None, "turn_id": None}
 
 
-def unlinked(row: dict[str, Any], is_erased: Callable[[str], bool]) -> dict[str, Any]:
-    """Return a decided proposal of an export as erasing would leave it, where its session was erased here."""
-    user, quoted = row["user_id"], [one for one in row["excerpts"] if not is_erased(one["session_id"] or "")]
-    if not is_erased(row["session_id"] or ""):
-        return row | {"excerpts": quoted}
-    quoted = [one for one in quoted if one["user_id"] not in {None, user}]
-    alias = _alias()
-    taken, words = [], dict.fromkeys(WORDS, "")
+@dataclass
+class Gone:
+    """Who was erased here, as far as an export tells: it names the users of sessions that were."""
+
+    is_erased: Callable[[str], bool]
+    """Whether a session was."""
+    at: dict[str, datetime] = field(default_factory=dict)
+    _aliases: dict[str, str] = field(default_factory=dict)
+
+    def had(self, user_id: str | None, at: str) -> bool:
+        """Whether something of a user's was there when they were erased; what is newer is of a new life."""
+        return user_id in self.at and datetime.fromisoformat(at) <= self.at[user_id]
+
+    def owned(self, row: dict[str, Any]) -> bool:
+        """Whether a proposal of an export came of somebody who was erased, or by their own hand."""
+        whose = row["proposer"] if row["user_id"] is None else row["user_id"]
+        return self.is_erased(row["session_id"] or "") or self.had(whose, row["created_at"])
+
+    def alias(self, user_id: str) -> str:
+        """Return what stands for a user."""
+        return self._aliases.setdefault(user_id, _alias())
+
+
+def unlinked(row: dict[str, Any], gone: Gone) -> dict[str, Any]:
+    """Return a proposal of an export as erasing would leave it, where somebody in it was erased here."""
+    owned, user, at = gone.owned(row), row["user_id"], row["created_at"]
+    left = {user, None} if owned else set()
+    quoted = [
+        one
+        for one in row["excerpts"]
+        if not (gone.is_erased(one["session_id"] or "") or one["user_id"] in left or gone.had(one["user_id"], at))
+    ]
+    taken: list[dict[str, Any]] = []
+    words: dict[str, Any] = dict.fromkeys(WORDS, "")
     for one in row["decisions"]:
         words = {name: one["revision"][name] for name in WORDS} if one["revision"] else words
-        taken.append(one | {"note": None, "reviewer": alias if one["reviewer"] == user else one["reviewer"]})
-    proposer = alias if row["proposer"] == user else row["proposer"]
-    return row | words | UNLINKED | {"proposer": proposer, "excerpts": quoted, "decisions": taken}
+        by = one["reviewer"]
+        if (owned and by == user) or gone.had(by, one["decided_at"]):
+            taken.append(one | {"note": None, "reviewer": gone.alias(by)})
+        else:
+            taken.append(one | {"note": None} if owned else one)
+    by = row["proposer"]
+    if (owned and by == user) or gone.had(by, at):
+        by = gone.alias(by)
+    unnamed: dict[str, Any] = words | UNLINKED if owned else {}
+    return row | unnamed | {"proposer": by, "excerpts": quoted, "decisions": taken}
 
 
 def _blank(connection: Connection, proposal_id: int) -> None:

@@ -28,9 +28,10 @@ from learngate.stores import (
 from learngate.stores.erasing import is_erased, token
 from learngate.stores.records import Recalled
 from learngate.stores.repair import repair
+from learngate.stores.text import is_alias
 from learngate.stores.verify import all_faults
 from tests.databases import BOTH, database, needs_postgres
-from tests.stores.support import Hashed, draft, together
+from tests.stores.support import Hashed, draft, together, turn
 
 KEY = "0123456789abcdef" * 4
 
@@ -633,6 +634,55 @@ def test_an_old_export_brings_nothing_of_an_erased_user_back_but_what_was_approv
         assert list(all_faults(target.ledger)) == []
         with pytest.raises(Conflict, match="already says that"):
             target.learnings.propose(draft("Rejectedmark"), namespace="a")
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_an_erased_user_did_by_hand_stays_away_and_what_they_do_since_is_taken(kind, tmp_path):
+    with fresh() as source, database(kind, tmp_path) as url, open_memory(url, embedder=Hashed()) as target:
+        source.sessions.append(turn("s", user_id="ana"))
+        source.users.remember("ana", "by hand, mark")
+        source.users.remember("ben", "ben's own")
+        source.learnings.propose(draft("Waiting mark"), namespace="a", proposer="ana")
+        source.learnings.add(draft("Approved"), namespace="a", actor="ana")
+        bens = source.learnings.propose(draft("Of Ben"), namespace="a", proposer="ana", user_id="ben")
+        source.learnings.decide(bens.id, Decision.approve("note, mark"), reviewer="ana")
+        old = whole(source)
+        target.load(io.BytesIO(old), actor="ida")
+        target.erase("ana")
+        took = target.load(io.BytesIO(old), actor="ida")
+        assert took.left_out == {
+            "session (erased here)": 1,
+            "turn (erased here)": 1,
+            "memory (erased here)": 1,
+            "proposal (erased here)": 1,
+        }
+        assert took.new == {}
+        assert b"mark" not in whole(target)
+        assert b'"ana"' not in whole(target)
+
+        source.users.remember("ana", "since then")
+        assert target.load(io.BytesIO(whole(source)), actor="ida").new == {"memory": 1}
+        assert [one.text for one in target.users.list("ana")] == ["since then"]
+
+
+def test_whom_an_old_export_names_beside_an_erased_session_is_not_named_again():
+    """One alias stands for them, whatever they did."""
+    with fresh() as source, fresh() as target:
+        target.sessions.append(turn("s", user_id="ana"))
+        source.sessions.append(turn("s", user_id="ana"))
+        source.learnings.add(draft("Approved"), namespace="a", actor="ana")
+        bens = source.learnings.propose(draft("Of Ben"), namespace="a", proposer="ana", user_id="ben")
+        source.learnings.decide(bens.id, Decision.approve("note, mark"), reviewer="ana")
+        target.erase("ana")
+        target.load(io.BytesIO(whole(source)), actor="ida")
+        rows = [row for row in lines(whole(target)) if row["kind"] == "proposal"]
+        names = {row["proposer"] for row in rows} | {one["reviewer"] for row in rows for one in row["decisions"]}
+        assert len(rows) == 2
+        assert len(names) == 1
+        assert is_alias(names.pop())
+        assert b"mark" not in whole(target)
+        assert {one.insight for one in target.learnings.list(namespace="a")} == {"Approved", "Of Ben"}
+        assert list(all_faults(target.ledger)) == []
 
 
 def test_a_message_that_cannot_be_read_is_carried_as_it_is():
