@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Literal
+from uuid import uuid4
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
@@ -248,6 +249,11 @@ def put_back(connection: Connection, version: Row[Any], *, created_at: datetime)
         connection.execute(insert(learnings).values(**values, id=version.learning_id))
     op = "put" if version.status == "active" else "drop"
     note_change(connection, "learning", version.learning_id, scope=scope, op=op)
+
+
+def let_go(connection: Connection, learning_id: int) -> None:
+    """Take the uid from a learning's row that is about to be put back: it may be another one's."""
+    connection.execute(update(learnings).where(_learnings.id == learning_id).values(uid=uuid4().hex))
 
 
 def remove(connection: Connection, learning_id: int) -> None:

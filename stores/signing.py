@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
-from uuid import uuid4
 
-from sqlalchemy import Connection, Row, Select, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, select
 
 from learngate.stores import gate
 from learngate.stores.audit import Kind, Ledger, Link, Page, readable, rows_of, signed
@@ -165,9 +164,8 @@ def mend(book: Ledger, shown: Iterable[Mending]) -> int:
         for mending, version in found:
             if version is None:
                 gate.remove(connection, mending.learning_id)
-            else:  # Its uid may be another one's now, and be wanted for that.
-                its = learnings.c.id == mending.learning_id
-                connection.execute(update(learnings).where(its).values(uid=uuid4().hex))
+            else:
+                gate.let_go(connection, mending.learning_id)
         for mending, version in found:
             if version is not None:
                 first = _versions(mending.learning_id).order_by(revisions.c.revision).limit(1)

@@ -136,7 +136,11 @@ def test_no_key_is_made_where_the_head_cannot_be(known, run, told, audit, rows, 
 
 
 @pytest.mark.parametrize("command", ["sign", "restart"])
-def test_a_head_that_cannot_be_written_is_said_before_anything_is_shown(signed, run, rows, path, command):
+def test_a_head_that_cannot_be_written_is_said_before_anything_is_shown(signed, run, rows, path, command, change):
+    change(
+        "INSERT INTO decisions SELECT 90, proposal_id, type, 'eve', note, decided_at, learning_id"
+        " FROM decisions WHERE id = 1"
+    )
     head, before = path.with_name("learngate.db.head"), rows()
     head.unlink()
     (head / "in the way").mkdir(parents=True)
