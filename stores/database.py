@@ -17,6 +17,7 @@ from learngate.stores.errors import (
     LearngateError,
     StoreError,
     StoreUnavailable,
+    StoreUnusable,
 )
 from learngate.stores.sqlite import Sqlite
 
@@ -132,6 +133,11 @@ class Database:
             raise StoreUnavailable(
                 f"the database {self.name} has had all its connections in use for over {POOL_SECONDS:g} s;"
                 " nothing was stored: try again"
+            ) from error
+        except UnicodeDecodeError as error:
+            # SQLite names what is malformed in its schema, and the driver cannot read the name.
+            raise StoreUnusable(
+                f"the database {self.name} is damaged: restore a backup, or see `learngate doctor`"
             ) from error
         except (OverflowError, UnicodeEncodeError, StatementError) as error:
             # Builtin errors of the driver (a number beyond 64 bits, a lone surrogate in an id) and of what

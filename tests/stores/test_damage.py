@@ -60,3 +60,14 @@ def test_a_damaged_memory_is_not_recalled_and_can_be_forgotten(memory):
 def test_a_memory_that_was_reworded_is_whole(memory):
     memory.users.update("ana", 1, "Ana likes coffee.")
     assert [one.text for one in memory.users.list("ana")] == ["Ana likes coffee."]
+
+
+def test_a_schema_that_is_no_text_is_damage(tmp_path):
+    path = tmp_path / "it.db"
+    with open_memory(f"sqlite:///{path}"):
+        pass
+    held = path.read_bytes()
+    assert b"CREATE TABLE recalls" in held
+    path.write_bytes(held.replace(b"CREATE TABLE recalls", b"CREATE \xe5ABLE r\xe5calls"))
+    with pytest.raises(StoreUnusable, match="damaged"):
+        open_memory(f"sqlite:///{path}")
