@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     View = OnTerminal | InPipe | Silent
 
 
+WORDS = "type a message, or /quit (or Ctrl-D) to end; what begins with a slash is not sent to the agent"
+
+
 def chat(
     ctx: typer.Context,
     message: Annotated[
@@ -163,6 +166,10 @@ class Chat:
                 break
             if not text.strip():
                 continue
+            if text.startswith("/"):
+                if not self._told_to(text.strip()):
+                    break
+                continue
             try:
                 self._turn(text)
             except KeyboardInterrupt:  # while something was shown: the turn itself hears Ctrl-C on its own
@@ -170,6 +177,13 @@ class Chat:
                 note("stopped")
         self._goodbye()
         return DONE
+
+    def _told_to(self, word: str) -> bool:
+        """Follow a word after a slash, which is none for the agent; whether the conversation goes on."""
+        if word in {"/quit", "/exit"}:
+            return False
+        note(f"{'' if word == '/help' else f'{flat(word, 40)} is not known here: '}{WORDS}")
+        return True
 
     def _warm_up(self) -> None:
         """Load the embedder and the index while the first message is typed."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -12,20 +15,49 @@ from typer.core import TyperGroup
 
 from learngate.app import audit, backup, chat, doctor, erase, learnings, memories, moving, reflect, review, sessions
 from learngate.app.options import Model, Yes
-from learngate.app.screen import complain, note, say_json
-from learngate.app.status import STOPPED, exit_status
+from learngate.app.screen import Unprinted, complain, drop_output, note, say_json
+from learngate.app.status import REFUSED, STOPPED, UNREAD, exit_status
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""The root of what is wrong with a command line; where it lives is typer's own affair."""
 
 
 class Commands(TyperGroup):
     """The commands, behind one door for errors: a line that says what is wrong, and an exit status."""
 
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Read the command line; whoever reads stdout is told what is wrong with it, too."""
+        try:
+            return super().make_context(*args, **more)
+        except UsageError as error:
+            _say_usage(error)
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error of learngate's own is one line and an exit status."""
+        try:
+            return _ended(self._run, ctx)
+        except BrokenPipeError:
+            drop_output()
+            raise typer.Exit(UNREAD) from None
+        except (OSError, Unprinted) as error:
+            if isinstance(error, OSError) and error.errno not in UNWRITABLE:
+                raise
+            drop_output()
+            with suppress(OSError):
+                complain(str(error) if isinstance(error, Unprinted) else _unwritten(error))
+            raise typer.Exit(REFUSED) from error
+
+    def _run(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             note("stopped")
             raise typer.Exit(STOPPED) from None
+        except UsageError as error:
+            _say_usage(error)
+            raise
         except Exception as error:
             status = exit_status(error)
             if status is None:
@@ -34,6 +66,23 @@ class Commands(TyperGroup):
             if "--json" in sys.argv[1:]:  # whoever reads stdout is told, too
                 say_json({"error": str(error)}, lines=True)
             raise typer.Exit(status) from error
+
+
+def _ended(run: Callable[[Any], Any], ctx: Any) -> Any:
+    """Run a command and write what it printed, so that whoever cannot take it is noticed here."""
+    try:
+        return run(ctx)
+    finally:
+        sys.stdout.flush()
+
+
+def _unwritten(error: OSError) -> str:
+    return f"the output cannot be written: {error.strerror}"
+
+
+def _say_usage(error: Any) -> None:
+    if "--json" in sys.argv[1:]:
+        say_json({"error": error.format_message()}, lines=True)
 
 
 app = typer.Typer(

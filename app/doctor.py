@@ -7,14 +7,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from learngate.app.opening import choose_model, database_url, db_option, suggested
+from learngate.app.opening import choose_model, database_url, db_option, missing, no_database, suggested
 from learngate.app.options import Db, Json, Model
 from learngate.app.screen import ACCENT, busy, console, counted, flat, say, say_json, visible, width
 from learngate.app.status import DONE, REFUSED
@@ -109,9 +108,12 @@ def _database(
 ) -> Iterator[Finding]:
     from learngate.stores import LearngateError, open_memory
 
-    missing = _missing(db)
-    if missing is not None:
-        yield Finding("database", "look", f"{missing} is not there yet", "the first command that uses it makes it")
+    path = missing(db)
+    if path is not None and (verify or repair):
+        yield Finding("database", "broken", no_database(path))
+        return
+    if path is not None:
+        yield Finding("database", "look", f"{path} is not there yet", "the first command that uses it makes it")
         yield from _embedder(None)
         return
     try:
@@ -153,24 +155,6 @@ def _signatures(memory: Memory, option: str, *, verify: bool, news: Callable[[st
         yield from signatures(memory, option, verify=verify, news=news)
     except LearngateError as error:
         yield Finding("audit", "broken", str(error))
-
-
-def _missing(db: str | None) -> str | None:
-    """Return the path of a database that no command has made yet."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    from learngate.stores.memory import DEFAULT_URL
-
-    try:
-        url = make_url(database_url(db) or DEFAULT_URL)
-    except ArgumentError:
-        return None
-    path = url.database
-    if url.get_backend_name() != "sqlite" or path in {None, "", ":memory:"} or str(path).startswith("file:"):
-        return None
-    parent = Path(str(path)).parent
-    return None if Path(str(path)).exists() or not parent.is_dir() else str(path)
 
 
 def _file(memory: Memory) -> Finding:

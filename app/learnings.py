@@ -36,7 +36,7 @@ def list_(
     db: Db = None,
 ) -> None:
     """List the learnings that a namespace reads, the newest first."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         found = memory.learnings.list(namespace=namespace, status=None if everything else "active", limit=limit)
         waiting = memory.learnings.waiting().get(namespace, 0)
     if json:
@@ -54,7 +54,7 @@ def list_(
 @app.command()
 def show(ctx: typer.Context, learning: Row, json: Json = False, db: Db = None) -> None:
     """Show one learning, with everything that led to it."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         found = memory.learnings.get(learning)
         history = memory.learnings.history(learning)
         proposal = memory.learnings.proposal(history[0].proposal_id)
@@ -75,7 +75,7 @@ def search(
     db: Db = None,
 ) -> None:
     """Search as the agent does: what is below the floor is not found, however near it is."""
-    with opened(db) as memory, busy("searching …"):
+    with opened(db, there=True) as memory, busy("searching …"):
         hits = memory.learnings.search(query, namespace=namespace, k=limit)
     if json:
         say_json(hits)
@@ -133,7 +133,7 @@ def edit(
     asks = all(text is None for text in words.values())
     if asks and not on_terminal():
         raise typer.BadParameter("give at least one", param_hint="--title, --insight or --applies-when")
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         if asks:
             words = dict(_asked(memory.learnings.get(learning)))
         made = memory.learnings.edit(learning, **words, actor=person(reviewer, user), note=remark)
@@ -150,7 +150,7 @@ def retire(
     db: Db = None,
 ) -> None:
     """Take a learning out of every later answer; its rows and its history stay."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         made = memory.learnings.retire(learning, actor=person(reviewer, user), note=remark)
     _changed(made, "retired", json=json)
 
@@ -165,7 +165,7 @@ def restore(
     db: Db = None,
 ) -> None:
     """Bring a retired learning back."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         made = memory.learnings.restore(learning, actor=person(reviewer, user), note=remark)
     _changed(made, "restored", json=json)
 
@@ -181,7 +181,7 @@ def revert(
     db: Db = None,
 ) -> None:
     """Bring the words of an earlier version back, as a new one."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         made = memory.learnings.revert(learning, revision, actor=person(reviewer, user), note=remark)
     _changed(made, f"reverted to the words of revision {revision}", json=json)
 
@@ -189,7 +189,7 @@ def revert(
 @app.command()
 def history(learning: Row, json: Json = False, db: Db = None) -> None:
     """Show every version of a learning: who changed it, when, why, and what it said."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         versions = memory.learnings.history(learning)
     if json:
         say_json(versions)
@@ -226,11 +226,17 @@ def _traced(found: Learning, versions: Sequence[Revision], proposal: Proposal) -
     yield "approved by", _decided(first)
     if last.revision != first.revision:
         yield f"{last.change} by", _decided(last)
+    yield "imported by", _imported(next((one for one in reversed(versions) if one.imported_by), first))
     yield "revisions", str(len(versions))
 
 
 def _decided(version: Revision) -> str:
     return f"{version.reviewer} · {moment(version.at)}" + (f" · “{version.note}”" if version.note else "")
+
+
+def _imported(version: Revision) -> str:
+    at = version.imported_at
+    return "" if at is None else f"{version.imported_by} · {moment(at)}"
 
 
 def _version(version: Revision) -> Iterator[tuple[str, str]]:
@@ -240,6 +246,7 @@ def _version(version: Revision) -> Iterator[tuple[str, str]]:
     yield "proposed by", f"{version.proposer} · proposal {version.proposal_id}"
     yield "decided by", f"{version.reviewer} ({version.decision})"
     yield "note", version.note or ""
+    yield "imported by", _imported(version)
 
 
 def _asked(found: Learning) -> Iterator[tuple[str, str | None]]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import typer
 from rich.text import Text
 
 from learngate.app.screen import ACCENT, console, visible
@@ -32,6 +33,19 @@ def ask_line(prompt: str, *, prefill: str = "", style: str = ACCENT) -> str:
         return input(_coloured(prompt, style))
     finally:
         readline.set_startup_hook()
+
+
+class Usage(typer.BadParameter):
+    """A command that was called in a way that cannot be; its message stands alone."""
+
+    def format_message(self) -> str:
+        """Return the message, with nothing before it."""
+        return str(self.message)
+
+
+def nobody_to_ask() -> Usage:
+    """Return the error where a command would ask, and nobody sits there."""
+    return Usage("there is nobody to ask: add --yes")
 
 
 def has_prefill() -> bool:

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="What is known about a user: list, 
 @app.command("list")
 def list_(user: RequiredUser, limit: Limit = 1000, json: Json = False, db: Db = None) -> None:
     """List a user's memories: pinned ones first, then the latest."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         found = memory.users.list(user, limit=limit)
     if json:
         say_json(found)
@@ -51,7 +51,7 @@ def add(
 @app.command()
 def forget(memory_id: Row, user: RequiredUser, json: Json = False, db: Db = None) -> None:
     """Stop recalling a memory."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         gone = memory.users.forget(user, memory_id)
     if json:
         say_json(gone)

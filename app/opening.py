@@ -3,33 +3,64 @@
 from __future__ import annotations
 
 import getpass
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from learngate.app.options import DEFAULT
 from learngate.app.screen import busy
+from learngate.app.status import Refused
 
 if TYPE_CHECKING:
     from learngate.stores import Memory
 
 
 @contextmanager
-def opened(db: str | None) -> Iterator[Memory]:
-    """Open the memory that `--db` names, and close it at the end.
+def opened(db: str | None, *, there: bool = False) -> Iterator[Memory]:
+    """Open the memory that `--db` names, and close it at the end; one that must be `there` is not made.
 
     Raises:
+        Refused: it is not there.
         LearngateError: it cannot be opened, with what to do about it.
     """
     with busy("opening the memory …"):
+        if there and (path := missing(db)) is not None:
+            raise Refused(no_database(path))
         from learngate.stores import open_memory
 
         memory = open_memory(database_url(db))
     with memory:
         yield memory
+
+
+def missing(db: str | None) -> str | None:
+    """Return the path of a database that no command has made yet; `None` where it is there, or elsewhere."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    from learngate.stores.memory import DEFAULT_URL
+
+    try:
+        url = make_url(database_url(db) or os.environ.get("LEARNGATE_DB") or DEFAULT_URL)
+    except ArgumentError:
+        return None
+    path = url.database
+    if url.get_backend_name() != "sqlite" or path in {None, "", ":memory:"} or str(path).startswith("file:"):
+        return None
+    file = Path(str(path))
+    if not file.parent.is_dir():  # opening it says so
+        return None
+    return None if file.exists() and (not file.is_file() or file.stat().st_size) else str(path)
+
+
+def no_database(path: str) -> str:
+    """Say that a database is not there, and how to name the one that is meant."""
+    return f"there is no database at {path}: name it with --db, or run from the folder it is in"
 
 
 def database_url(db: str | None) -> str | None:

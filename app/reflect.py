@@ -23,7 +23,7 @@ def reflect(ctx: typer.Context, limit: Limit = 100, model: Model = None, json: J
 
     Exit status 1 says that some failed; they are taken again the next time, five times at the most.
     """
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         chosen, no_key = choose_model(model)
         waiting = len(memory.sessions.unreflected(limit=limit))
         if not json:

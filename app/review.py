@@ -60,7 +60,7 @@ def review(
     words = {"title": title, "insight": insight, "applies_when": applies_when}
     given = {name: text for name, text in words.items() if text is not None}
     _check_usage(proposal, approve=approve, reject=reject, edit=edit, words=given)
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         inbox = Inbox(memory, namespace=namespace, reviewer=person(reviewer, user), db=db_option(ctx))
         if proposal is None:
             status = inbox.show(json=json) if json or only_list or not on_terminal() else inbox.walk()

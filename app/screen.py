@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -44,9 +46,43 @@ def flat(text: str, limit: int = 400) -> str:
     return line if len(line) <= limit else f"{line[: limit - 2]} …"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command end as one does that nobody reads: rich would end it as if it had failed."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class Unprinted(Exception):
+    """What was done could not be printed; the message says both."""
+
+
+@contextmanager
+def after(done: str) -> Iterator[None]:
+    """Print what came of something that is done; where there is no room to, say that it is done.
+
+    Raises:
+        Unprinted: the output could not be written, and not because nobody reads it.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unprinted(f"{done}, but the output cannot be written: {error.strerror}") from error
+
+
+def drop_output() -> None:
+    """Let go of what stdout still holds, so that nothing tries to write it at the end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def console(*, stderr: bool = False) -> Console:
     """Return a console for stdout, or stderr; colours only on a terminal, and none with NO_COLOR."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def on_terminal() -> bool:

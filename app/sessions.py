@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from learngate.app.lines import ask_line
+from learngate.app.lines import ask_line, nobody_to_ask
 from learngate.app.opening import opened
 from learngate.app.options import Db, Json, Limit, User, Yes
 from learngate.app.screen import (
@@ -40,7 +40,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 @app.command("list")
 def list_(user: User = None, limit: Limit = 100, json: Json = False, db: Db = None) -> None:
     """List a user's sessions, the latest first."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         found = memory.sessions.list(user_id=_checked(user), limit=limit)
     if json:
         say_json(found)
@@ -62,7 +62,7 @@ def show(
     db: Db = None,
 ) -> None:
     """Show the last turns of a session, back from its newest."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         found = _own(memory, session, user)
         turns = memory.sessions.window(session, turns=limit)
     if json:
@@ -85,7 +85,7 @@ def search(
     db: Db = None,
 ) -> None:
     """Search a user's past turns, by words, speakers and dates."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         hits = memory.sessions.search(query, user_id=_checked(user), k=limit)
     if json:
         say_json([_as_json(hit.turn) | {"score": hit.score} for hit in hits])
@@ -103,11 +103,11 @@ def search(
 @app.command()
 def delete(session: Id, user: User = None, yes: Yes = False, json: Json = False, db: Db = None) -> None:
     """Delete a session: its turns, messages, quoted excerpts and checkpoints. What was learned from it stays."""
-    with opened(db) as memory:
+    with opened(db, there=True) as memory:
         found = _own(memory, session, user)
         if not yes:
             if json or not on_terminal():
-                raise typer.BadParameter("there is nobody to ask: add --yes", param_hint="delete")
+                raise nobody_to_ask()
             answer = ask_line(f"delete {flat(session)} with its {counted(found.turns, 'turn')}? [y/N] ▸ ")
             if answer.strip().casefold() not in {"y", "yes"}:
                 note("nothing was deleted")

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
-from sqlalchemy import Connection, Table, delete, func, insert, inspect, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, inspect, or_, select, update
 
 from learngate.stores import lexical, upkeep
 from learngate.stores.audit import Ledger
 from learngate.stores.changes import note_change
 from learngate.stores.database import Database
 from learngate.stores.errors import InvalidInput
-from learngate.stores.provenance import forget_person
+from learngate.stores.provenance import count_of, forget_person
 from learngate.stores.records import now
 from learngate.stores.tables import (
     changes,
@@ -98,8 +98,7 @@ def erase_user(
         forgotten = forget_person(page, user_id, retire_as=actor if learnings == "retire" else None)
         erased = {"sessions": len(owned)} | erase_turns(connection, owned) | erase_memories(connection, user_id)
         erased |= forgotten.counts
-        theirs = or_(quarantine.c.user_id == user_id, quarantine.c.user_id.is_(None))
-        erased["quarantined rows"] = connection.execute(delete(quarantine).where(theirs)).rowcount
+        erased["quarantined rows"] = connection.execute(delete(quarantine).where(_set_apart(user_id))).rowcount
         _bury(connection, owned, at)
         upkeep.purge_terms(connection)
     erased["checkpoint threads"] = _checkpoints(database, savers, owned)
@@ -114,6 +113,28 @@ def erase_user(
         scrubbed=problem is None,
         unreached=(*([problem] if problem else []), *_unreached(database, len(savers) - 1)),
     )
+
+
+def held(database: Database, user_id: str) -> dict[str, int]:
+    """Return what there is of a user, by kind, as `erase_user` would find it; checkpoints are not counted.
+
+    Raises:
+        InvalidInput: no user.
+    """
+    check_name(user_id, what="the user id")
+    with database.read() as connection:
+        return {
+            "sessions": _count(connection, sessions, sessions.c.user_id == user_id),
+            "turns": _count(connection, turns, turns.c.user_id == user_id),
+            "memories": _count(connection, user_memories, user_memories.c.user_id == user_id),
+            **count_of(connection, user_id),
+            "rows that cannot be read, theirs or nobody's": _count(connection, quarantine, _set_apart(user_id)),
+        }
+
+
+def _set_apart(user_id: str) -> ColumnElement[bool]:
+    """Return which rows that cannot be read go with a user: those of nobody may be theirs."""
+    return or_(quarantine.c.user_id == user_id, quarantine.c.user_id.is_(None))
 
 
 def erase_memories(connection: Connection, user_id: str) -> dict[str, int]:
@@ -206,7 +227,7 @@ def _unreached(database: Database, others: int) -> Sequence[str]:
     given = f"checkpointers other than the {others} that were given" if others else "other checkpointers"
     return (
         copies,
-        f"{given}: pass them as savers=",
+        f"{given}: `Memory.erase(…, savers=[…])` in Python takes them",
         "traces and logs (LangSmith, the model's provider, your own)",
         "runs of the user's that are still going: end them, then erase once more",
     )

@@ -20,6 +20,11 @@ from learngate.stores.tables import decisions, excerpts, learnings, proposals, r
 from learngate.stores.text import check_name, check_namespace, digest
 
 WORDS = ("title", "insight", "applies_when")
+APART = (
+    "Import into a database of its own (--db NEW) to see both, and say here what is to hold (`learngate learnings"
+    " edit`); sessions and memories come alone from an export with --user NAME"
+)
+"""What to do where both sides decided otherwise: no import can take that back."""
 Outcome = Literal["new", "decided", "known"]
 _proposals = proposals.c
 THERE: Select[Any] = select(
@@ -49,7 +54,7 @@ def take_over(page: Page, row: dict[str, Any], *, mark: int) -> Outcome:
     if there is not None and (there.status != "pending" or row["status"] == "pending"):
         return "known"
     if (row["status"] == "pending") == bool(row["decisions"]):
-        raise InvalidInput(f"proposal {row['uid']} is {row['status']} with {len(row['decisions'])} decisions")
+        raise InvalidInput(f"proposal {row['title']!r} is {row['status']} with {len(row['decisions'])} decisions")
     if there is None:
         proposal_id = _add(connection, row, mark)
     else:
@@ -68,8 +73,8 @@ def _refuse_other_effect(connection: Connection, proposal_id: int, row: dict[str
     mine = set(connection.scalars(made.where(decisions.c.proposal_id == proposal_id)))
     if any(one["revision"] and one["revision"]["learning"] not in mine for one in row["decisions"]):
         raise Conflict(
-            f"proposal {proposal_id} was decided here, and otherwise in the export; nothing was imported:"
-            " import into a database of its own, and settle it there"
+            f"proposal {proposal_id} ({row['title']!r}) was decided here, and otherwise in the export;"
+            f" nothing was imported: `learngate review {proposal_id}` shows what was decided here. {APART}"
         )
 
 
@@ -84,8 +89,8 @@ def _refuse_other_proposal(there: Row[Any], row: dict[str, Any]) -> None:
             same &= saved is not None and all(saved[name] == getattr(there, name) for name in WORDS)
     if not same:
         raise Conflict(
-            f"proposal {there.id} waits here, and what was decided in the export is another; nothing was imported:"
-            " decide it here, or import into a database of its own"
+            f"proposal {there.id} ({there.title!r}) waits here, and what was decided in the export is another;"
+            f" nothing was imported: `learngate review {there.id}` shows it. {APART}"
         )
 
 
@@ -94,7 +99,9 @@ def _add(connection: Connection, row: dict[str, Any], mark: int) -> int:
     if row["target"] is not None:
         target = connection.scalar(select(learnings.c.id).where(learnings.c.uid == row["target"]))
         if target is None:
-            raise InvalidInput(f"proposal {row['uid']} changes learning {row['target']}, which is not there")
+            raise InvalidInput(
+                f"proposal {row['title']!r} changes a learning that the export has not brought before"
+            )
     names = ("uid", "namespace", *WORDS, "rationale", "taint", "status", "digest", "base_revision")
     made = connection.execute(
         insert(proposals).values(
@@ -117,7 +124,7 @@ def _decide(page: Page, proposal_id: int, row: dict[str, Any], one: dict[str, An
     """Write a decision of an export, its learning and its revision, and sign both."""
     saved = one["revision"]
     if (one["type"] == "reject") != (saved is None) or (one["type"] == "reject") != (row["status"] == "rejected"):
-        raise InvalidInput(f"proposal {row['uid']} is {row['status']}, and its decision says {one['type']}")
+        raise InvalidInput(f"proposal {row['title']!r} is {row['status']}, and its decision says {one['type']}")
     connection = page.connection
     values = {
         "proposal_id": proposal_id,
@@ -151,7 +158,7 @@ def _learned(connection: Connection, proposal_id: int, row: dict[str, Any], save
     namespace, number = check_namespace(saved["namespace"]), saved["revision"]
     draft = gate.checked(ProposalDraft(saved["title"], saved["insight"], saved["applies_when"]))
     if (draft.title, draft.insight, draft.applies_when) != tuple(saved[name] for name in WORDS):
-        raise InvalidInput(f"revision {number} of learning {saved['learning']} has words that cannot be stored")
+        raise InvalidInput(f"revision {number} of learning {saved['title']!r} has words that cannot be stored")
     at, scope = when(saved["at"]), lexical.scope_token("namespace", namespace)
     values = {name: saved[name] for name in (*WORDS, "status", "revision")} | {
         "namespace": namespace,
@@ -162,14 +169,10 @@ def _learned(connection: Connection, proposal_id: int, row: dict[str, Any], save
         "body": lexical.search_body(draft.title, draft.insight, draft.applies_when),
     }
     there = connection.execute(
-        select(learnings.c.id, learnings.c.revision).where(learnings.c.uid == saved["learning"])
+        select(learnings.c.id, learnings.c.revision, learnings.c.title).where(learnings.c.uid == saved["learning"])
     ).first()
     if number != (1 if there is None else there.revision + 1) or (number == 1) != (row["of"] == "new"):
-        has = "is not here" if there is None else f"is at revision {there.revision} here"
-        raise Conflict(
-            f"the export brings revision {number} of a learning that {has}: it was changed both here and there;"
-            " nothing was imported: import into a database of its own, and settle it there"
-        )
+        raise Conflict(_parted(number, saved, there))
     if there is None:
         made = connection.execute(
             insert(learnings).values(**values, uid=saved["learning"], created_at=at)
@@ -184,10 +187,24 @@ def _learned(connection: Connection, proposal_id: int, row: dict[str, Any], save
     return learning_id
 
 
-def verify_learning(page: Page, row: dict[str, Any], *, mark: int, actor: str) -> bool:
+def _parted(number: int, saved: dict[str, Any], there: Any) -> str:
+    if there is None:
+        return (
+            f"the export brings revision {number} of learning {saved['title']!r}, of which nothing is here, and not"
+            " the ones before it; nothing was imported: export it again"
+        )
+    return (
+        f"learning {there.id} ({there.title!r}) is at revision {there.revision} here, and the export brings another"
+        f" revision {number} ({saved['title']!r}): it was changed both here and there; nothing was imported."
+        f" `learngate learnings history {there.id}` shows it. {APART}"
+    )
+
+
+def verify_learning(page: Page, row: dict[str, Any], *, mark: int, actor: str) -> tuple[bool, dict[int, int]]:
     """Compare a learning with what its revisions led to, and return whether this import changed it.
 
     Where the namespace here says the same already, the newcomer is retired, by whoever imports: one is enough.
+    Then the newcomer's number is returned, too, with that of the one that stays.
 
     Raises:
         InvalidInput: the export's learning is not what its own revisions say.
@@ -196,20 +213,21 @@ def verify_learning(page: Page, row: dict[str, Any], *, mark: int, actor: str) -
     mine = connection.execute(select(learnings).where(columns.uid == row["uid"])).first()
     names = ("namespace", *WORDS, "status")
     if mine is None or mine.revision < row["revision"]:
-        raise InvalidInput(f"learning {row['uid']} has no decision that led to it: nobody approved it")
+        raise InvalidInput(f"learning {row['title']!r} has no decision that led to it: nobody approved it")
     if mine.revision == row["revision"] and any(getattr(mine, name) != row[name] for name in names):
-        raise InvalidInput(f"learning {row['uid']} is not what was decided: somebody changed it past the gate")
+        raise InvalidInput(f"learning {row['title']!r} is not what was decided: somebody changed it past the gate")
     brought = connection.scalar(
         select(proposals.c.id).where(proposals.c.id == mine.proposal_id, proposals.c.import_id == mark)
     )
     if brought is None:
-        return False
+        return False, {}
     twin = select(columns.id).where(columns.namespace == mine.namespace, columns.digest == mine.digest)
     twin = twin.where(columns.status == "active", columns.id != mine.id)
     other = connection.scalar(twin) if mine.status == "active" else None
-    if other is not None:
-        retire(page, mine, actor, note=f"learning {other} already said that")
-    return True
+    if other is None:
+        return True, {}
+    retire(page, mine, actor, note=f"learning {other} already said that")
+    return True, {mine.id: other}
 
 
 def retire(page: Page, learning: Row[Any], actor: str, *, note: str) -> None:

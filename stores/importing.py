@@ -41,15 +41,20 @@ from learngate.stores.text import check_person, digest
 
 SPOOL_BYTES = 4_000_000
 """What a stream may hold before it is kept in a temporary file."""
+NOTHING = "nothing was imported"
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did, by kind: `new` rows, those that were `known`, and those `left_out` with the reason."""
+    """What an import did, by kind: `new` rows, those that were `known`, and those `left_out` with the reason.
+
+    `retired` has the new learnings that left recall at once, each with the one here that said it already.
+    """
 
     new: dict[str, int]
     known: dict[str, int]
     left_out: dict[str, int]
+    retired: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,6 +67,7 @@ class Intake:
     new: Counter[str]
     known: Counter[str]
     left_out: Counter[str]
+    retired: dict[int, int] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
     """The newest turns there, of sessions that were here before and ended otherwise."""
 
@@ -108,12 +114,25 @@ def imported(ledger: Ledger, file: IO[bytes], *, actor: str, progress: Callable[
             assert made is not None
             intake = Intake(page, actor, made[0], Counter(), Counter(), Counter())
             for number, row in _lines(source):
-                check(number, row)
-                TAKE[row["kind"]](intake, row)
+                with _at(number):
+                    check(number, row)
+                    TAKE[row["kind"]](intake, row)
                 progress(number, total)
             for session_id, head in intake.heads.items():
                 _move_on(intake, session_id, head)
-    return Imported(dict(intake.new), dict(intake.known), dict(intake.left_out))
+    return Imported(dict(intake.new), dict(intake.known), dict(intake.left_out), intake.retired)
+
+
+@contextmanager
+def _at(number: int) -> Iterator[None]:
+    """Say which line is refused, that nothing was imported, and what to do."""
+    try:
+        yield
+    except InvalidInput as error:
+        said = str(error)
+        where = "" if said.startswith("line ") else f"line {number} of the export: "
+        todo = "see `learngate doctor --verify` where it was exported, mend it there, and export it again"
+        raise InvalidInput(f"{where}{said}; {NOTHING}: {todo}") from error
 
 
 @contextmanager
@@ -133,13 +152,18 @@ def _checked(file: IO[bytes]) -> tuple[int, str]:
     for number, line in enumerate(file, start=1):
         row = _parsed(number, line)
         if last is not None:
-            raise InvalidInput(f"line {number} of the export stands after its end: two files in one? import each")
+            raise InvalidInput(
+                f"line {number} of the export stands after its end: two files in one?"
+                f" {NOTHING}: export it again, or import each by itself"
+            )
         if number == 1:
             _check_head(row)
         elif row["kind"] == "end":
             last, before, counts = row, tally.digest, dict(tally.counts)
         elif row["kind"] not in TAKE:
-            raise InvalidInput(f"line {number} of the export is of an unknown kind, {row['kind']!r}")
+            raise InvalidInput(
+                f"line {number} of the export is of an unknown kind, {row['kind']!r}; {NOTHING}: export it again"
+            )
         tally.add(row["kind"], line)
     if last is None:
         raise InvalidInput(
@@ -158,18 +182,19 @@ def _parsed(number: int, line: bytes) -> dict[str, Any]:
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
         raise InvalidInput(
-            f"line {number} is no line of an export: it is cut off, damaged, or another file; nothing was imported"
+            f"line {number} is no line of an export: it is cut off, damaged, or another file;"
+            f" {NOTHING}: export it again"
         )
     return row
 
 
 def _check_head(row: dict[str, Any]) -> None:
     if row["kind"] != "learngate":
-        raise InvalidInput("this is no export of learngate: its first line is another")
+        raise InvalidInput(f"this is no export of learngate: its first line is another; {NOTHING}: export it again")
     if row.get("format") != FORMAT:
         raise InvalidInput(
             f"the export has format {row.get('format')!r}, this learngate reads {FORMAT}:"
-            " upgrade learngate (`pip install -U learngate`)"
+            f" {NOTHING}: upgrade learngate (`pip install -U learngate`), or export it again with this one"
         )
 
 
@@ -208,7 +233,8 @@ def _take_session(intake: Intake, row: dict[str, Any]) -> None:
     if there.user_id != row["user_id"]:
         raise Conflict(
             f"session {session_id!r} belongs to {there.user_id!r} here and to {row['user_id']!r} in the export;"
-            " nothing was imported: export one user at a time (--user), or import into a database of its own"
+            f" {NOTHING}: import into a database of its own (--db NEW), or leave {row['user_id'] or 'nobody'}'s"
+            " sessions out: export the others, one --user NAME at a time"
         )
     intake.known["session"] += 1
     if row["newest"] not in {None, there.newest}:
@@ -281,8 +307,9 @@ def _take_proposal(intake: Intake, row: dict[str, Any]) -> None:
 
 
 def _take_learning(intake: Intake, row: dict[str, Any]) -> None:
-    made_here = verify_learning(intake.page, row, mark=intake.mark, actor=intake.actor)
+    made_here, retired = verify_learning(intake.page, row, mark=intake.mark, actor=intake.actor)
     (intake.new if made_here else intake.known)["learning"] += 1
+    intake.retired.update(retired)
 
 
 # Built once: what builds a statement takes longer than the database does.

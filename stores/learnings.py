@@ -22,7 +22,7 @@ from learngate.stores.records import (
     ProposalDraft,
     Revision,
 )
-from learngate.stores.tables import decisions, learnings, proposals, revisions
+from learngate.stores.tables import decisions, imports, learnings, proposals, revisions
 from learngate.stores.text import check_text, digest, lineage
 from learngate.stores.tree import claim_effect, reflected, settled
 
@@ -417,9 +417,12 @@ def _history(learning_id: int) -> Select[Any]:
             decisions.c.reviewer,
             decisions.c.type,
             decisions.c.note,
+            imports.c.actor.label("imported_by"),
+            imports.c.at.label("imported_at"),
         )
         .join(proposals, _proposals.id == revisions.c.proposal_id)
         .join(decisions, decisions.c.id == revisions.c.decision_id)
+        .outerjoin(imports, imports.c.id == _proposals.import_id)
         .where(revisions.c.learning_id == learning_id)
         .order_by(revisions.c.revision)
     )
@@ -442,4 +445,6 @@ def _revision(row: Row[Any]) -> Revision:
         note=row.note,
         session_id=row.session_id,
         turn_id=row.turn_id,
+        imported_by=row.imported_by,
+        imported_at=row.imported_at,
     )

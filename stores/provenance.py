@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, or_, select, update
 
 from learngate.stores.audit import Page
 from learngate.stores.history import WORDS, retire
@@ -70,6 +70,26 @@ def _own(user_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     theirs = select(sessions.c.id).where(sessions.c.user_id == user_id)
     turned = or_(_proposals.user_id == user_id, _proposals.session_id.in_(theirs))
     return turned, or_(turned, and_(_proposals.proposer == user_id, _proposals.user_id.is_(None)))
+
+
+def count_of(connection: Connection, user_id: str) -> dict[str, int]:
+    """Return how many proposals are a person's, and how often their name stands on those of others."""
+    own = _own(user_id)[1]
+    named = (
+        (proposals, and_(_proposals.proposer == user_id, ~own)),
+        (decisions, decisions.c.reviewer == user_id),
+        (imports, imports.c.actor == user_id),
+    )
+    quoting = and_(_quotes(user_id, own), excerpts.c.proposal_id.not_in(select(_proposals.id).where(own)))
+
+    def number(table: Table, condition: ColumnElement[bool]) -> int:
+        return connection.scalar(select(func.count()).select_from(table).where(condition)) or 0
+
+    return {
+        "proposals": number(proposals, own),
+        "quotes in proposals of others": number(excerpts, quoting),
+        "names as proposer, reviewer or importer": sum(number(*one) for one in named),
+    }
 
 
 def _quotes(user_id: str, own: ColumnElement[bool]) -> ColumnElement[bool]:

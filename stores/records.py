@@ -266,6 +266,9 @@ class Revision:
     note: str | None
     session_id: str | None
     turn_id: str | None
+    imported_by: str | None = None
+    """Who imported its proposal from another database; `None` where it was made here."""
+    imported_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,3 +240,18 @@ def test_a_card_shows_what_would_hide_in_it_and_answers_are_wrapped_between_word
         terminal.expect("ana ▸ ")
         terminal.press(CTRL_D)
         assert terminal.end() == 0
+
+
+def test_a_word_after_a_slash_is_no_turn(tmp_path):
+    with Terminal(*ANA, cwd=tmp_path) as terminal:
+        terminal.expect("ana ▸ ")
+        terminal.type("/help")
+        terminal.expect("/quit (or Ctrl-D) to end")
+        terminal.expect("ana ▸ ")
+        terminal.type("/clear it")
+        terminal.expect("/clear it is not known here: type a message")
+        terminal.expect("ana ▸ ")
+        terminal.type("/quit")
+        assert terminal.end() == 0
+    with memory(tmp_path) as opened:
+        assert opened.sessions.list(user_id="ana") == []

@@ -1,5 +1,7 @@
 """The command as a whole: what it is called with, how fast it begins, what it looks like in a pipe."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -114,3 +116,50 @@ def test_a_terminal_of_another_encoding_shows_question_marks(known, tmp_path):
     assert done.returncode == 0
     assert "title     Fees" in done.stdout
     assert learngate("review", "4", "--json", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("export out.jsonl", "export -", "backup copy.db", "erase --user ana --yes", "doctor --verify"),
+        *("doctor --repair", "memories list --user ana", "sessions list", "learnings list", "learnings show 1"),
+        *("learnings search funds", "review", "reflect --model offline"),
+    ],
+)
+def test_a_database_that_is_not_there_is_named_and_not_made(command, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for made in (False, True):
+        if made:
+            (tmp_path / "typo.db").touch()
+        result = run(*command.split(), "--db", "typo.db")
+        assert result.exit_code == 1
+        assert "there is no database at typo.db: name it with --db, or run from the folder" in result.output
+        assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [("typo.db", 0)] * made
+
+
+def test_the_first_look_of_a_doctor_is_no_alarm(told, tmp_path):
+    assert "is not there yet" in told("doctor", "--db", tmp_path / "new.db")
+    assert not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize("args", ["learnings show x --json", "--loud learnings list --json", "learn --json"])
+def test_a_command_line_that_is_wrong_is_json_for_whoever_reads_json(args, tmp_path):
+    done = learngate(*args.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]
+    assert "Error: " in done.stderr
+
+
+def test_ctrl_c_while_it_is_imported_is_quiet(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    code = "from learngate.app.entry import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_a_report_that_nobody_reads_to_its_end_is_no_failure(known, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([LEARNGATE, "doctor"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
