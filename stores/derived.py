@@ -3,87 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from sqlalchemy import Column, Connection, LargeBinary, Row, Select, Table, cast, delete, func, select, tuple_
+from sqlalchemy import Column, Connection, LargeBinary, Row, Table, cast, delete, func, select
 from sqlalchemy import update as put
-from sqlalchemy.exc import DBAPIError
 
 from learngate.stores import codec, lexical, tree
-from learngate.stores.audit import readable
-from learngate.stores.changes import note_change
-from learngate.stores.embeddings import SOURCES, Vectors
-from learngate.stores.lists import parts
+from learngate.stores.embeddings import SOURCES
+from learngate.stores.quarantine import Mended, Round
 from learngate.stores.records import Turn
 from learngate.stores.tables import changes, embeddings, learnings, messages, revisions, turns, user_memories
 from learngate.stores.text import digest, fingerprint
 
-BATCH = 500
 
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """One step of a repair: what it was about, what was done to how many rows, or why it could not be."""
-
-    what: Literal["pages", "indexes", "rows", "derived", "search", "vectors", "changes"]
-    said: str
-    count: int = 1
-    done: bool = True
-
-
-def each(connection: Connection, query: Any, *keys: Column[Any]) -> Iterator[Row[Any]]:
-    """Read a query in the order of a key, a batch at a time, so that what is read may be written to."""
-    ordered = query.order_by(*keys).limit(BATCH)
-    rows = connection.execute(ordered).all()
-    while rows:
-        yield from rows
-        last = [getattr(rows[-1], key.name) for key in keys]
-        after = tuple_(*keys) > tuple_(*last) if len(keys) > 1 else keys[0] > last[0]
-        rows = connection.execute(ordered.where(after)).all()
-
-
-def derived_columns(connection: Connection, _: Vectors) -> Iterator[Mended]:
+def derived_columns(at: Round) -> Iterator[Mended]:
     """Set what follows from a row's text to what follows from it."""
     first = select(func.min(revisions.c.at)).where(revisions.c.learning_id == learnings.c.id).scalar_subquery()
     query = select(learnings, first.label("first_at"))
-    for learning_id in _unreadable(connection, select(learnings)):
-        _put_out_of_reach(connection, learning_id)
-    # Where it was only what is derived that could not be read, the rest is as good as ever.
-    for learning_id in _unreadable(connection, select(learnings)):
-        said = f"learning {learning_id} cannot be read, and is out of every search: it is of what was learned, and"
-        yield Mended("rows", f"{said} its words are left as they are", done=False)
-    query = query.where(learnings.c.id.not_in(_unreadable(connection, query)))
-    yield from _mend(connection, learnings, learnings.c.id, query, _of_learning, kind="learning")
-    yield from _mend(
-        connection, user_memories, user_memories.c.id, select(user_memories), _of_memory, kind="memory"
-    )
-    yield from _mend(connection, turns, turns.c.seq, select(turns), lambda row: _of_turn(connection, row))
-
-
-def _unreadable(connection: Connection, query: Select[Any]) -> list[int]:
-    """Return the learnings that hold bytes that are no text, or times that are none."""
-    ids = connection.scalars(select(learnings.c.id).order_by(learnings.c.id)).all()
-    found = []
-    for part in parts(ids):
-        found += readable(connection, query, learnings.c.id, part)[1]
-    return found
-
-
-def _put_out_of_reach(connection: Connection, learning_id: int) -> None:
-    """Take a learning out of the scope that it is searched in, without a look at what it says."""
-    its = learnings.c.id == learning_id
-    derived = dict.fromkeys(("digest", "scope", "body"), "")
-    there = select(learnings.c.id).where(its, *(learnings.c[name] == "" for name in derived))
-    if connection.scalar(there) is not None:
-        return
-    try:
-        scope = connection.scalar(select(learnings.c.scope).where(its)) or ""
-    except DBAPIError:  # no text either: nobody searched there
-        scope = ""
-    connection.execute(put(learnings).where(its).values(**derived))
-    note_change(connection, "learning", learning_id, scope=scope, op="drop")
+    yield from _mend(at, learnings, learnings.c.id, query, _of_learning, kind="learning")
+    yield from _mend(at, user_memories, user_memories.c.id, select(user_memories), _of_memory, kind="memory")
+    yield from _mend(at, turns, turns.c.seq, select(turns), lambda row: _of_turn(at.connection, row))
 
 
 def _of_learning(row: Row[Any]) -> dict[str, Any]:
@@ -111,7 +51,7 @@ def _of_turn(connection: Connection, row: Row[Any]) -> dict[str, Any]:
 
 
 def _mend(
-    connection: Connection,
+    at: Round,
     table: Table,
     key: Column[Any],
     query: Any,
@@ -120,17 +60,17 @@ def _mend(
     kind: str | None = None,
 ) -> Iterator[Mended]:
     count = 0
-    for row in each(connection, query, key):
+    for row in at.each(query, key):
         right = values(row)
         if all(getattr(row, name) == value for name, value in right.items()):
             continue
         count += 1
         row_id = getattr(row, key.name)
-        connection.execute(put(table).where(key == row_id).values(**right))
+        at.write(put(table).where(key == row_id).values(**right))
         if kind is not None:
-            note_change(connection, kind, row_id, scope=row.scope, op="drop")
+            at.note(kind, row_id, scope=row.scope, op="drop")
             op = "put" if _active(kind, row) else "drop"
-            note_change(connection, kind, row_id, scope=right["scope"], op=op)
+            at.note(kind, row_id, scope=right["scope"], op=op)
     if count:
         yield Mended(
             "derived", f"what follows from the text of rows of {table.name} was not it, and is made anew", count
@@ -141,13 +81,13 @@ def _active(kind: str, row: Row[Any]) -> bool:
     return bool(row.status == "active") if kind == "learning" else row.valid_to is None
 
 
-def vectors_in_use(connection: Connection, vectors: Vectors) -> Iterator[Mended]:
+def vectors_in_use(at: Round) -> Iterator[Mended]:
     """Drop vectors that are of no row, of another text, or no unit vectors; a search makes them again."""
-    right = len(vectors.of_query("learngate"))
+    right = len(at.vectors.of_query("learngate"))
     count = 0
     for kind, source in SOURCES.items():
         # As bytes: what is damaged may be no vector at all.
-        raw = cast(embeddings.c.vector, LargeBinary) if connection.dialect.name == "sqlite" else embeddings.c.vector
+        raw = cast(embeddings.c.vector, LargeBinary) if at.lax else embeddings.c.vector
         query = select(
             embeddings.c.row_id,
             embeddings.c.embedder,
@@ -157,18 +97,17 @@ def vectors_in_use(connection: Connection, vectors: Vectors) -> Iterator[Mended]
             source.table.c.body,
             source.table.c.scope.label("right_scope"),
         ).outerjoin(source.table, (source.key == embeddings.c.row_id) & source.active)
-        for row in each(
-            connection, query.where(embeddings.c.kind == kind), embeddings.c.row_id, embeddings.c.embedder
-        ):
-            length = right if row.embedder == vectors.name else None
+        for row in at.each(query.where(embeddings.c.kind == kind), embeddings.c.row_id, embeddings.c.embedder):
+            length = right if row.embedder == at.vectors.name else None
             fits = row.body is not None and row.digest == fingerprint(row.body) and row.scope == row.right_scope
             if fits and _is_unit(row.raw, length):
                 continue
             count += 1
             its = (embeddings.c.row_id == row.row_id) & (embeddings.c.embedder == row.embedder)
-            connection.execute(delete(embeddings).where(embeddings.c.kind == kind, its))
+            at.write(delete(embeddings).where(embeddings.c.kind == kind, its))
     known = embeddings.c.kind.in_(SOURCES)
-    count += connection.execute(delete(embeddings).where(~known)).rowcount
+    count += at.connection.scalar(select(func.count()).select_from(embeddings).where(~known)) or 0
+    at.write(delete(embeddings).where(~known))
     if count:
         yield Mended("vectors", "dropped vectors that were stale or damaged; the next search makes them", count)
 
@@ -185,7 +124,7 @@ def _is_unit(raw: Any, length: int | None) -> bool:
     return size == 0 or abs(size - 1) < 0.01
 
 
-def told_changes(connection: Connection, _: Vectors) -> Iterator[Mended]:
+def told_changes(at: Round) -> Iterator[Mended]:
     """Tell every open process of rows whose last change says otherwise than the row."""
     count = 0
     for kind, source in SOURCES.items():
@@ -202,10 +141,10 @@ def told_changes(connection: Connection, _: Vectors) -> Iterator[Mended]:
             .outerjoin(newest, newest.c.row_id == source.key)
             .outerjoin(changes, changes.c.seq == newest.c.seq)
         )
-        for row in each(connection, query, source.key):
+        for row in at.each(query, source.key):
             op = "put" if row.active else "drop"
             if (row.op, row.told) != (op, row.scope):
                 count += 1
-                note_change(connection, kind, row.id, scope=row.scope, op=op)
+                at.note(kind, row.id, scope=row.scope, op=op)
     if count:
         yield Mended("changes", "rows that open processes had not been told of are told of", count)

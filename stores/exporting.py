@@ -126,6 +126,12 @@ def _rows(connection: Connection, user: str | None, space: str | None) -> Iterat
         yield from _each(connection, turns, turns.c.seq, _of(turns, user), _turn)
 
 
+def every_row(connection: Connection) -> Iterator[dict[str, Any]]:
+    """Return the rows of an export of everything, each as an import reads it."""
+    for row in _rows(connection, None, None):
+        yield json.loads(json.dumps(row, default=_as_text))
+
+
 def _of(table: Table, user: str | None) -> ColumnElement[bool]:
     return true() if user is None else table.c.user_id == user
 
