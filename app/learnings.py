@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +10,11 @@ import typer
 from learngate.app.lines import ask_line, given_text
 from learngate.app.opening import db_option, opened, person, suggested
 from learngate.app.options import DEFAULT, LARGEST, Db, Json, Limit, Namespace, Note, Reviewer, Row, User
-from learngate.app.screen import busy, counted, fields, moment, note, on_terminal, say, say_json, table
+from learngate.app.screen import busy, counted, fields, flat, moment, note, on_terminal, plain, say, say_json, table
 
 if TYPE_CHECKING:
-    from learngate.stores import Learning, Proposal, Revision
+    from learngate.stores import Learning, Memory, Proposal, Revision
+    from learngate.stores.signing import SignedVersion
 
 app = typer.Typer(no_args_is_help=True, help="What was learned: read, trace, change, take back.")
 
@@ -39,13 +40,20 @@ def list_(
     with opened(db, there=True) as memory:
         found = memory.learnings.list(namespace=namespace, status=None if everything else "active", limit=limit)
         waiting = memory.learnings.waiting().get(namespace, 0)
+        faults = memory.ledger.changed([one.id for one in found])
+        unchecked = _unchecked(memory)
     if json:
-        say_json(found)
+        say_json([plain(one) | {"fault": faults.get(one.id)} for one in found])
         return
     if not found:
         say(f"{namespace} has learned nothing yet")
     else:
-        _table(found, namespace=namespace, everything=everything)
+        _table(found, faults, namespace=namespace, everything=everything)
+    if faults:
+        look = suggested("doctor", db=db_option(ctx))
+        note(f"{counted(len(faults), 'learning')} not as signed, and not recalled: {look}", style="bold red")
+    if unchecked:
+        note(unchecked)
     if waiting:
         where = suggested("review", *_named(namespace), db=db_option(ctx))
         note(f"{counted(waiting, 'proposal')} more for a reviewer: {where}")
@@ -55,13 +63,26 @@ def list_(
 def show(ctx: typer.Context, learning: Row, json: Json = False, db: Db = None) -> None:
     """Show one learning, with everything that led to it."""
     with opened(db, there=True) as memory:
+        from learngate.stores.signing import signed_version
+
         found = memory.learnings.get(learning)
         history = memory.learnings.history(learning)
-        proposal = memory.learnings.proposal(history[0].proposal_id)
+        proposal = memory.learnings.proposal(history[0].proposal_id) if history else None
+        fault = memory.ledger.changed([learning]).get(learning)
+        signed = signed_version(memory.ledger, learning) if fault else None
+        unchecked = _unchecked(memory)
     if json:
-        say_json({"learning": found, "history": history, "proposal": proposal})
+        marked = plain(found) | {"fault": fault}
+        say_json({"learning": marked, "history": history, "proposal": proposal, "signed": signed})
         return
-    fields(list(_traced(found, history, proposal)))
+    traced = [] if proposal is None else list(_traced(history, proposal))
+    if fault:
+        _tell_fault(found, fault, signed, traced)
+        note(f"what to do: {suggested('doctor', db=db_option(ctx))}")
+    else:
+        fields([*_row(found), *traced])
+    if unchecked:
+        note(unchecked)
     if len(history) > 1:
         note(f"every version: {suggested('learnings', 'history', str(learning), db=db_option(ctx))}")
 
@@ -199,25 +220,56 @@ def history(learning: Row, json: Json = False, db: Db = None) -> None:
         fields(list(_version(version)), indent=2)
 
 
-def _table(found: Sequence[Learning], *, namespace: str, everything: bool) -> None:
+def _unchecked(memory: Memory) -> str:
+    """Say that nobody could tell whether what is shown is as it was signed, where that is so."""
+    if memory.ledger.key is not None or not memory.ledger.links():
+        return ""
+    from learngate.stores.audit import NO_KEY
+
+    return f"not compared with what was signed: {NO_KEY}"
+
+
+def _table(found: Sequence[Learning], faults: Mapping[int, str], *, namespace: str, everything: bool) -> None:
     inherited = any(one.namespace != namespace for one in found)
     columns = ["id", "title", "insight", "rev", "changed"]
     columns += (["namespace"] if inherited else []) + (["status"] if everything else [])
+    columns += ["fault"] if faults else []
     rows = [
         [one.id, one.title, one.insight, one.revision, moment(one.updated_at)]
         + ([one.namespace] if inherited else [])
         + ([one.status] if everything else [])
+        + (["NOT AS SIGNED" if one.id in faults else ""] if faults else [])
         for one in found
     ]
     table(columns, rows, cut=("title", "insight"))
 
 
-def _traced(found: Learning, versions: Sequence[Revision], proposal: Proposal) -> Iterator[tuple[str, str]]:
-    first, last = versions[0], versions[-1]
-    yield "learning", f"{found.id} · {found.status} · {found.namespace}"
+def _tell_fault(
+    found: Learning, fault: str, signed: SignedVersion | None, traced: Sequence[tuple[str, str]]
+) -> None:
+    """Show a learning that nobody approved as it stands, apart from what was approved."""
+    say(f"NOT AS SIGNED, and not recalled: {flat(fault)}", style="bold red")
+    fields(list(_row(found)))
+    if signed is None:
+        say("what was signed of it is gone or was changed, too, or it never was", style="bold")
+    else:
+        say("what was signed:", style="bold")
+        fields(list(_row(signed)))
+    if traced:
+        say("what its history says, which this command does not check:", style="bold")
+        fields(traced)
+
+
+def _row(found: Learning | SignedVersion) -> Iterator[tuple[str, str]]:
+    which = f"{found.id}" if hasattr(found, "id") else f"revision {found.revision}"
+    yield "learning", f"{which} · {found.status} · {found.namespace}"
     yield "title", found.title
     yield "insight", found.insight
     yield "applies when", found.applies_when
+
+
+def _traced(versions: Sequence[Revision], proposal: Proposal) -> Iterator[tuple[str, str]]:
+    first, last = versions[0], versions[-1]
     where = f" · session {first.session_id}, turn {first.turn_id}" if first.session_id else ""
     yield "proposed by", f"{first.proposer} · proposal {first.proposal_id}{where}"
     yield "because", proposal.rationale

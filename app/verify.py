@@ -31,7 +31,7 @@ def signatures(memory: Memory, option: str, *, verify: bool, news: Callable[[str
 
     found: list[Fault] = list(all_faults(book, progress) if verify else recall_faults(book))
     for fault in found if verify else found[:MOST]:
-        yield Finding("audit", "broken", f"{fault.where}: {fault.says}", _with_db(fault.todo, option))
+        yield Finding("audit", "broken", f"{fault.where}: {fault.says}", with_db(fault.todo, option))
     if not verify and len(found) > MOST:
         more = suggested("doctor", "--verify", db=option)
         yield Finding("audit", "broken", f"{len(found) - MOST:,} more are not as they were signed", more)
@@ -52,9 +52,15 @@ def _sound(memory: Memory, links: int, option: str, *, verify: bool) -> Iterator
     looked = "everything is as it was signed" if verify else "what is recalled is as it was signed"
     said = f"{looked} · {counted(links, 'link')} · key from {book.key.source}"
     known = None if book.head is None else book.head.read()
+    begin = suggested("audit", "sign", db=option)
     if book.head is None:
         said += " · no head file, so that an older copy of the database would not be noticed"
-        yield Finding("audit", "look", said, "name a file for it: LEARNGATE_AUDIT_HEAD")
+        todo = "name a file for it: LEARNGATE_AUDIT_HEAD"
+        todo += " as before" if links and book.has_head() else f", then begin it: {begin}"
+        yield Finding("audit", "look", said, todo)
+        return
+    if links and not book.has_head():
+        yield Finding("audit", "look", f"{said} · {book.head.unbegun()}", f"begin it: {begin}")
         return
     lag = links - known.seq if known is not None else links
     behind = f", {counted(lag, 'link')} behind" if lag > 0 and links else ""
@@ -62,7 +68,7 @@ def _sound(memory: Memory, links: int, option: str, *, verify: bool) -> Iterator
     yield Finding("audit", "ok", f"{said} · head file {book.head.path}{behind}", todo)
 
 
-def _with_db(todo: str, option: str) -> str:
+def with_db(todo: str, option: str) -> str:
     """Return a hint whose commands name the database as this one was called with."""
     parts = todo.split("`")
     return "`".join(f"{part}{option}" if part.startswith("learngate ") else part for part in parts)

@@ -38,11 +38,12 @@ from sqlalchemy.exc import DBAPIError
 
 from learngate.stores.database import Database
 from learngate.stores.errors import ConfigurationError, Conflict, StoreUnusable
-from learngate.stores.head import START, Head, Tip
+from learngate.stores.head import START, FileId, Head, Tip
 from learngate.stores.tables import decisions, learnings, ledger, revisions
 from learngate.stores.text import is_alias
 
 Kind = Literal["decision", "revision"]
+"""What is signed; a link of the kind `head` says whether the ledger has a head file."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,11 +106,13 @@ class Key:
 class Page:
     """One transaction that may learn, and what it adds to the ledger."""
 
-    def __init__(self, connection: Connection, key: Key | None, head: Head | None) -> None:
+    def __init__(self, connection: Connection, book: Ledger, tip: Tip | None = None) -> None:
         self.connection = connection
-        self._key = key
-        self.head = head
-        self.tip: Tip | None = None
+        self._key = book.key
+        self.head = book.head
+        self._headless = book.head is None and not book.database.in_memory
+        self._file: FileId | None = None
+        self.tip = tip
 
     def sign(self, kind: Kind, row: Mapping[str, Any]) -> None:
         """Add a link for a row that this transaction has written; with no key and no ledger, do nothing.
@@ -144,6 +147,13 @@ class Page:
         """Add a link with a commitment that was made before, as `sign` does."""
         assert self._key is not None
         before = self.tip or self.end()
+        if before == START and self._headless:
+            self._append(before, HEADLESS)
+            before = self.tip or before
+        self._append(before, link)
+
+    def _append(self, before: Tip, link: Link) -> None:
+        assert self._key is not None
         seq = before.seq + 1
         values = {
             "seq": seq,
@@ -178,12 +188,46 @@ class Page:
             self._compare(self.head, end)
         return end
 
+    def begin_head(self) -> None:
+        """Begin the head file of a ledger that never had one, and let the ledger say so from now on.
+
+        Raises:
+            ConfigurationError: the file cannot be made, or is there and holds no head.
+            StoreUnusable: the ledger's end does not fit the key or what the file knows.
+        """
+        assert self._key is not None
+        if self.head is None or has_head(self.connection, self._key):
+            return
+        path = self.head.path
+        self.head.begin()
+        self.tip = self.end()
+        if self.head is None:
+            raise ConfigurationError(
+                f"{path} is there and holds no head; nothing was stored: move it away, or name another place in"
+                " LEARNGATE_AUDIT_HEAD"
+            )
+        self.add(BEGUN)
+
+    def publish(self) -> None:
+        """Write the ledger's new end, which is committed by now, to the head file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self.tip is not None and self.head is not None:
+            self.head.advance(self.tip, self._file)
+
     def _compare(self, head: Head, end: Tip) -> None:
+        assert self._key is not None
         if end == START:
             head.begin()
+        self._file = head.file_id()
         known = head.read()
         if known is None:
-            _log.error(head.lost())
+            if has_head(self.connection, self._key):
+                _log.error(head.lost())
+            else:
+                _log.info(head.unbegun())
             self.head = None
         elif not on_chain(self.connection, known):
             raise StoreUnusable(f"{behind(head, known, end)}; nothing was stored: see `learngate doctor --verify`")
@@ -193,10 +237,16 @@ class Page:
 class Link:
     """What is to be signed: a row of a kind, and the commitment to it."""
 
-    kind: Kind
+    kind: Kind | Literal["head"]
     row_id: int
     revision: int
     commitment: str
+
+
+HEADLESS = Link("head", 0, 0, "none")
+"""The first link of a ledger that is begun where no head file is named."""
+BEGUN = Link("head", 1, 0, "begun")
+"""The link of such a ledger from which on it has one."""
 
 
 class Ledger:
@@ -211,15 +261,39 @@ class Ledger:
     def write(self) -> Iterator[Page]:
         """Open a write transaction that may learn; once it is committed, the head file follows."""
         with self.database.write() as connection:
-            page = Page(connection, self.key, self.head)
+            page = Page(connection, self)
             yield page
-        if page.tip is not None and page.head is not None:
-            _publish(page.head, page.tip)
+        try:
+            page.publish()
+        except OSError as error:
+            # What is committed stands: the file lags, and `learngate doctor` says so.
+            path = None if page.head is None else page.head.path
+            _log.error("the decision is stored, but its head file %s was not written: %s", path, error)
 
     def links(self) -> int:
         """Return how many links the ledger has."""
         with self.database.read() as connection:
             return connection.scalar(select(func.count()).select_from(ledger)) or 0
+
+    def has_head(self) -> bool:
+        """Whether a head file was ever begun for this ledger, so that a missing one is an alarm."""
+        if self.key is None:
+            return True
+        with self.database.read() as connection:
+            return has_head(connection, self.key)
+
+    def changed(self, ids: Sequence[int]) -> dict[int, str]:
+        """Return which of these learnings are not what was signed, and why; none without a key."""
+        said: dict[int, str] = {}
+        if self.key is None:
+            return said
+        with self.database.read() as connection:
+            for start in range(0, len(ids), 500):
+                some = ids[start : start + 500]
+                rows, garbled = readable(connection, signed(select(learnings)), learnings.c.id, some)
+                said |= dict.fromkeys(garbled, "it cannot be read")
+                said |= {row.id: fault for row in rows if (fault := self.fault(row)) is not None}
+        return said
 
     # -- recall ------------------------------------------------------------------------------------------
 
@@ -265,23 +339,13 @@ class Ledger:
 
 NO_KEY = "its key is not here: set LEARNGATE_AUDIT_KEY, or put the key file back beside the database"
 UNSIGNED = "it is from before there was a key, or somebody inserted it"
+UNDECIDED = "it has no history: somebody inserted it, or deleted that"
 LOOK = "see `learngate doctor`"
-
-
-def _publish(head: Head, tip: Tip) -> None:
-    """Write the ledger's new end to the head file.
-
-    It is committed by now: where the file cannot be written, it lags, and `learngate doctor` says so.
-    """
-    try:
-        head.advance(tip)
-    except OSError as error:
-        _log.error("the decision is stored, but its head file %s was not written: %s", head.path, error)
 
 
 def _fault(key: Key, row: Row[Any]) -> str | None:
     if row.newest is None:
-        return f"it is not signed: {UNSIGNED}"
+        return f"it is not signed: {UNSIGNED if row.decision_id is not None else UNDECIDED}"
     if row.revision != row.newest:
         return f"it is at revision {row.revision}, and the newest that was signed is {row.newest}"
     if row.commitment is None or row.decision_id is None:
@@ -328,6 +392,16 @@ def on_chain(connection: Connection, known: Tip) -> bool:
     """Whether the ledger holds the link that a head file knows."""
     rows, _ = readable(connection, select(ledger.c.mac), ledger.c.seq, [known.seq])
     return known == START or [row.mac for row in rows] == [known.mac]
+
+
+def has_head(connection: Connection, key: Key) -> bool:
+    """Whether a head file was ever begun for a ledger: only one that began without says no, under its key."""
+    rows, _ = readable(connection, select(ledger), ledger.c.seq, [1])
+    names = ("kind", "row_id", "revision", "commitment")
+    if not any(Link(*(getattr(row, name) for name in names)) == HEADLESS for row in rows):
+        return True
+    later = select(func.count()).select_from(ledger).where(ledger.c.kind == "head", ledger.c.seq > 1)
+    return not key.follows(START, rows[0]._asdict()) or bool(connection.scalar(later))
 
 
 def behind(head: Head, known: Tip, end: Tip) -> str:

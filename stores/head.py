@@ -24,6 +24,8 @@ class Tip:
     mac: str
 
 
+FileId = tuple[int, int]
+"""Which file it is that has a name: its device and its number there."""
 START = Tip(0, "0" * 64)
 """Where a ledger without a link stands."""
 
@@ -91,9 +93,17 @@ class Head:
             except FileExistsError:
                 pass
 
-    def advance(self, tip: Tip) -> None:
-        """Add the ledger's new end."""
-        self._append(tip, 0)
+    def file_id(self) -> FileId | None:
+        """Return which file it is now; `None` where it is missing."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def advance(self, tip: Tip, of: FileId | None = None) -> None:
+        """Add the ledger's new end; not where the file is another than `of` by now, because it was begun anew."""
+        self._append(tip, 0, of)
 
     def stage(self, tip: Tip) -> None:
         """Write beside the file, inside the transaction, what is to replace it once that is committed.
@@ -141,9 +151,16 @@ class Head:
             " so that an older copy of the database would not be noticed"
         )
 
-    def _append(self, tip: Tip, flags: int) -> None:
+    def unbegun(self) -> str:
+        """Say that the file of a ledger that never had one is not begun."""
+        return f"the head file {self.path} is not begun yet: an older copy of the database would not be noticed"
+
+    def _append(self, tip: Tip, flags: int, of: FileId | None = None) -> None:
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | flags, 0o600)
         try:
+            found = os.fstat(file)
+            if of not in {None, (found.st_dev, found.st_ino)}:
+                return
             # The line end before it ends a line that a crash has torn.
             os.write(file, f"\n{tip.seq} {tip.mac}\n".encode())
             os.fsync(file)

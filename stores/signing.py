@@ -10,10 +10,15 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, Select, delete, func, select
 
 from learngate.stores import gate
-from learngate.stores.audit import Kind, Ledger, Link, Page, readable, rows_of, signed
+from learngate.stores.audit import NO_KEY, Kind, Ledger, Link, Page, readable, rows_of, signed
 from learngate.stores.errors import ConfigurationError, Conflict
 from learngate.stores.head import START, Head, Tip
-from learngate.stores.tables import learnings, ledger, revisions
+from learngate.stores.tables import decisions, learnings, ledger, proposals, revisions
+
+BATCH = 500
+KEY_LOST = (
+    f"what is learned here is signed, and {NO_KEY}; lost: sign everything anew with `learngate audit restart`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,18 @@ class Mending:
     version: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class SignedVersion:
+    """What was signed of a learning, wherever its row stands now."""
+
+    revision: int
+    status: str
+    namespace: str
+    title: str
+    insight: str
+    applies_when: str
+
+
 def unsigned(book: Ledger) -> list[Candidate]:
     """Return the decisions and revisions that are not signed, in the order in which they were made."""
     with book.database.read() as connection:
@@ -68,18 +85,37 @@ def sign(book: Ledger, shown: Sequence[Candidate]) -> int:
     if book.head is not None:
         book.head.check()
     with book.database.write() as connection:
-        page = Page(connection, book.key, book.head)
+        page = Page(connection, book)
         known = {
             _row(link) for link in connection.execute(select(ledger.c.kind, ledger.c.row_id, ledger.c.revision))
         }
         fresh = [one.link for one in shown if _row(one.link) not in known]
         for link in fresh:
             page.add(link)
-        tip = page.tip or page.end()
+        page.tip = page.tip or page.end()
     if page.head is not None:
         with _at_last(page.head, "sign"):
-            page.head.advance(tip)
+            page.publish()
     return len(fresh)
+
+
+def begin_head(book: Ledger) -> None:
+    """Begin the head file of a ledger that never had one; whoever does has verified the whole chain.
+
+    A ledger that has had one is left alone: that its file is missing is an alarm.
+
+    Raises:
+        ConfigurationError: the head file cannot be written; unless it says otherwise, nothing was stored.
+        StoreUnusable: the ledger's end does not fit the key or the head file.
+    """
+    if book.head is not None:
+        book.head.check()
+    with book.database.write() as connection:
+        page = Page(connection, book)
+        page.begin_head()
+    if page.head is not None:
+        with _at_last(page.head, "sign"):
+            page.publish()
 
 
 def restart(book: Ledger, shown: Everything) -> int:
@@ -97,7 +133,7 @@ def restart(book: Ledger, shown: Everything) -> int:
     with book.database.write() as connection:
         later = _signed_since(connection, book, shown)
         connection.execute(delete(ledger))
-        page = Page(connection, book.key, None)
+        page = Page(connection, book, START)
         for link in (*(one.link for one in shown.rows), *later):
             page.add(link)
         if book.head is not None:
@@ -121,7 +157,7 @@ def _signed_since(connection: Connection, book: Ledger, shown: Everything) -> li
         if row.seq != before.seq + 1 or not book.key.follows(before, row._asdict()):
             break
         before = Tip(row.seq, row.mac)
-        if _row(row) not in seen:
+        if row.kind != "head" and _row(row) not in seen:
             kept.append(Link(row.kind, row.row_id, row.revision, row.commitment))
     return kept
 
@@ -145,6 +181,17 @@ def _at_last(head: Head, command: str) -> Iterator[None]:
         raise ConfigurationError(
             head.unwritten(error, f"what was shown is signed: then run `learngate audit {command}` again")
         ) from error
+
+
+def signed_version(book: Ledger, learning_id: int) -> SignedVersion | None:
+    """Return what was signed of a learning the last; `None` where that is gone or was changed, too."""
+    if book.key is None:
+        return None
+    with book.database.read() as connection:
+        row = newest_signed(connection, book, learning_id)
+    if row is None:
+        return None
+    return SignedVersion(row.revision, row.status, row.namespace, row.title, row.insight, row.applies_when)
 
 
 def mendable(book: Ledger) -> list[Mending]:
@@ -175,6 +222,8 @@ def mend(book: Ledger, shown: Iterable[Mending]) -> int:
 
 
 def _candidates(connection: Connection, book: Ledger, *, all_of_them: bool) -> list[Candidate]:
+    if book.key is None and connection.scalar(select(func.max(ledger.c.seq))) is not None:
+        raise ConfigurationError(KEY_LOST)
     if book.key is None:
         raise ConfigurationError("there is no audit key to sign with: make one with `learngate audit init`")
     found: list[Candidate] = []
@@ -198,26 +247,42 @@ def _mendings(connection: Connection, book: Ledger) -> list[tuple[Mending, Row[A
     """Return what is to be mended, with the revision it is mended from."""
     assert book.key is not None
     found: list[tuple[Mending, Row[Any] | None]] = []
-    rows = {row.id: row for row in connection.execute(signed(select(learnings)))}
-    gone = set(connection.scalars(select(revisions.c.learning_id).distinct())) - rows.keys()
-    for learning_id in sorted(rows.keys() | gone):
+    rows: dict[int, Row[Any]] = {}
+    ids, garbled = list(connection.scalars(select(learnings.c.id))), set()
+    for start in range(0, len(ids), BATCH):
+        read, bad = readable(connection, signed(select(learnings)), learnings.c.id, ids[start : start + BATCH])
+        rows |= {row.id: row for row in read}
+        garbled |= set(bad)
+    with_history = set(connection.scalars(select(revisions.c.learning_id).distinct()))
+    for learning_id in sorted(rows.keys() | garbled | with_history):
         row = rows.get(learning_id)
         if row is not None and book.fault(row) is None:
             continue
-        says = "the row is gone" if row is None else f"{row.title}: {row.insight}"
-        version = _newest(connection, book, learning_id)
+        missing = "the row cannot be read" if learning_id in garbled else "the row is gone"
+        says = missing if row is None else f"{row.title}: {row.insight}"
+        version = newest_signed(connection, book, learning_id)
         if version is not None:
             found.append((Mending(learning_id, says, "put back", version.revision), version))
-        elif row is not None and row.newest is None and row.decision_id is None:
+        elif row is not None and row.newest is None and removable(connection, learning_id):
             found.append((Mending(learning_id, says, "removed", None), None))
     return found
 
 
-def _newest(connection: Connection, book: Ledger, learning_id: int) -> Row[Any] | None:
+def removable(connection: Connection, learning_id: int) -> bool:
+    """Whether nothing led to a learning and nothing came of it: no revision, no decision, no proposal."""
+    return not any(
+        connection.scalar(select(func.count()).where(column == learning_id))
+        for column in (revisions.c.learning_id, decisions.c.learning_id, proposals.c.target_id)
+    )
+
+
+def newest_signed(connection: Connection, book: Ledger, learning_id: int) -> Row[Any] | None:
     """Return a learning's newest signed revision; `None` where that is gone or was changed, too."""
     assert book.key is not None
-    query = rows_of("revision").where(ledger.c.row_id == learning_id).order_by(ledger.c.revision.desc())
-    raw = connection.execute(query.limit(1)).first()
+    newest = select(func.max(ledger.c.revision)).where(ledger.c.kind == "revision", ledger.c.row_id == learning_id)
+    query = rows_of("revision").where(revisions.c.revision == newest.scalar_subquery())
+    rows, _ = readable(connection, query, revisions.c.learning_id, [learning_id])
+    raw = rows[0] if rows else None
     if raw is None or not book.key.fits("revision", raw._asdict(), raw.commitment):
         return None
     return connection.execute(_versions(learning_id).where(revisions.c.revision == raw.revision)).one()

@@ -363,7 +363,7 @@ ledger = Table(
     Column("commitment", String, nullable=False),
     Column("mac", String, nullable=False),
     UniqueConstraint("row_id", "kind", "revision"),
-    _one_of("kind", "decision", "revision"),
+    _one_of("kind", "decision", "revision", "head"),
 )
 
 recalls = Table(

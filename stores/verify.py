@@ -9,15 +9,34 @@ from typing import Any
 from sqlalchemy import Column, Connection, Row, String, func, literal, select, type_coerce
 
 from learngate.stores import lexical
-from learngate.stores.audit import NO_KEY, UNSIGNED, Key, Kind, Ledger, behind, on_chain, readable, rows_of, signed
+from learngate.stores.audit import (
+    NO_KEY,
+    UNSIGNED,
+    Key,
+    Kind,
+    Ledger,
+    behind,
+    has_head,
+    on_chain,
+    readable,
+    rows_of,
+    signed,
+)
 from learngate.stores.head import START, Head, Tip
+from learngate.stores.signing import newest_signed, removable
 from learngate.stores.tables import decisions, learnings, ledger, revisions
 from learngate.stores.text import digest
 
 BATCH = 500
 
 ACCEPT = "restore a backup, or take everything as it is now: `learngate audit restart`"
-MEND = "put back what was signed: `learngate audit mend`; where its revision was changed, too: restore a backup"
+MEND = "put back what was signed: `learngate audit mend`"
+TORN = "restore a backup, or set it apart with `learngate doctor --repair`, then `learngate audit restart`"
+REMOVE = "take it out: `learngate audit mend`"
+LOST = (
+    "what was signed of it is gone or was changed, too: restore a backup, or take everything as it is now:"
+    " `learngate audit restart`"
+)
 REBUILD = "rebuild what is derived: `learngate doctor --repair`"
 Progress = Callable[[int, int], None]
 
@@ -58,7 +77,7 @@ def _faults(book: Ledger, look: Callable[[_Walk], Iterator[Fault]]) -> Iterator[
             yield Fault("key", f"{says}: it is another key, or the database was changed", LOST_KEY)
             return
         if book.head is not None:
-            yield from _head_faults(connection, book.head, known, end)
+            yield from _head_faults(connection, book.head, known, end, book.key)
         yield from look(_Walk(connection, book, book.key, count))
 
 
@@ -80,10 +99,10 @@ def _key_fits(connection: Connection, key: Key) -> bool:
     return any(key.follows(tips.get(row.seq - 1, START), row._asdict()) for row in ends)
 
 
-def _head_faults(connection: Connection, head: Head, known: Tip | None, end: Tip) -> Iterator[Fault]:
+def _head_faults(connection: Connection, head: Head, known: Tip | None, end: Tip, key: Key) -> Iterator[Fault]:
     if known is None:
-        if end.seq:
-            yield Fault("head", head.lost(), f"put the file back; or {ACCEPT}")
+        if end.seq and has_head(connection, key):
+            yield Fault("head", head.lost(), f"put the file back, or copy it to there; or {ACCEPT}")
     elif not on_chain(connection, known):
         yield Fault("head", behind(head, known, end), f"take back the newer database; or {ACCEPT}")
 
@@ -116,14 +135,18 @@ class _Walk:
         active = learnings.c.status == "active" if active_only else True
         for ids in self._batches(learnings.c.id, active):
             rows, garbled = readable(self._connection, signed(raw), learnings.c.id, ids)
-            yield from (Fault(f"learning {one}", "it cannot be read", ACCEPT) for one in garbled)
+            for one in garbled:
+                yield Fault(f"learning {one}", "it cannot be read", self._mend(one, otherwise=TORN))
             for row in rows:
                 says = self._book.fault(row)
                 if row.newest is None and row.decision_id is not None:
                     if active_only:
                         yield Fault(f"learning {row.id}", f"it is not signed: {UNSIGNED}", _sign(row.id))
                 elif says is not None:
-                    yield Fault(f"learning {row.id}", says, MEND)
+                    gone = REMOVE if removable(self._connection, row.id) else TORN
+                    yield Fault(
+                        f"learning {row.id}", says, self._mend(row.id, LOST if row.newest is not None else gone)
+                    )
                 elif not active_only and (column := _underived(row)):
                     yield Fault(f"learning {row.id}", f"its {column} does not belong to its text", REBUILD)
 
@@ -141,6 +164,8 @@ class _Walk:
                 elif not self._key.follows(before, link._asdict()):
                     yield Fault(f"link {link.seq} ({name})", "somebody changed or moved it", ACCEPT)
                 before = Tip(link.seq, link.mac)
+                if link.kind == "head":
+                    continue
                 says = rows.get(link.kind, {}).get(link.seq, "it was signed, and somebody deleted it")
                 if says is not None:
                     yield Fault(name, says, ACCEPT)
@@ -172,7 +197,15 @@ class _Walk:
             .where(ledger.c.kind == "revision", learnings.c.id.is_(None))
         )
         for learning_id in self._connection.scalars(query):
-            yield Fault(f"learning {learning_id}", "it was signed, and somebody deleted it", MEND)
+            yield Fault(
+                f"learning {learning_id}",
+                "it was signed, and somebody deleted it",
+                self._mend(learning_id),
+            )
+
+    def _mend(self, learning_id: int, otherwise: str = LOST) -> str:
+        """Say what to do for a learning: its signed revision can be put back only where it is there."""
+        return otherwise if newest_signed(self._connection, self._book, learning_id) is None else MEND
 
     def _batches(self, key: Column[int], condition: Any) -> Iterator[list[int]]:
         last = -(2**63)
@@ -184,7 +217,9 @@ class _Walk:
 
 
 def _name(kind: str, row_id: int, revision: int) -> str:
-    return f"decision {row_id}" if kind == "decision" else f"revision {revision} of learning {row_id}"
+    if kind == "revision":
+        return f"revision {revision} of learning {row_id}"
+    return f"decision {row_id}" if kind == "decision" else "whether there is a head file"
 
 
 def _between(before: int, after: int) -> str:

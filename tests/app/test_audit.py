@@ -8,6 +8,8 @@ import pytest
 from learngate.app.verify import signatures
 from learngate.stores import Decision, ProposalDraft, open_memory
 from tests.app.support import RULE
+from tests.databases import database, needs_postgres
+from tests.stores.tampering import tamper
 
 
 @pytest.fixture
@@ -25,12 +27,14 @@ def change(path):
 
 @pytest.fixture
 def audit(run):
-    """Return what the doctor finds about signatures, and its exit status."""
+    """Return what the doctor finds about signatures, and the exit status that this alone gives it."""
 
     def audit(*options):
         result = run("doctor", "--json", "--model", "offline", *options)
-        findings = json.loads(result.stdout)["findings"]
-        return result.exit_code, [one for one in findings if one["what"] == "audit"]
+        found = [one for one in json.loads(result.stdout)["findings"] if one["what"] == "audit"]
+        status = int(any(one["state"] == "broken" for one in found))
+        assert result.exit_code >= status
+        return status, found
 
     return audit
 
@@ -117,8 +121,9 @@ def test_what_is_approved_without_a_key_while_a_restart_makes_one_is_said_and_no
 
     asked(approve)
     result = run("audit", "restart")
-    assert result.exit_code == 0
-    assert "1 decision and 1 learning came in meanwhile, unsigned: `learngate audit sign`" in result.stderr
+    assert result.exit_code == 1
+    assert "1 decision and 1 learning came in meanwhile, unsigned" in result.stderr
+    assert "then sign it with `learngate audit sign`" in result.stdout
     assert "Fees" in run("audit", "sign", "--yes").stdout
 
 
@@ -267,3 +272,159 @@ def test_how_far_the_walk_is_can_be_followed(signed, path):
     with open_memory(f"sqlite:///{path}") as memory:
         list(signatures(memory, "", verify=True, news=news.append))
     assert news == ["verified 6 of 6 links …"]
+
+
+# -- the commands say what the doctor finds ---------------------------------------------------------------
+
+FORGED = (
+    "INSERT INTO learnings (id, uid, namespace, title, insight, applies_when, digest, status, revision, created_at,"
+    " updated_at, proposal_id, scope, body) SELECT 99, 'forged', namespace, 'Mine', 'Buy mine.', '', 'forged',"
+    " status, 1, created_at, updated_at, proposal_id, scope, body FROM learnings WHERE id = 1"
+)
+
+
+def test_signing_does_not_hide_an_inserted_learning_and_mending_takes_it_out(signed, run, audit, change, told):
+    change(FORGED)
+    result = run("audit", "sign", "--yes")
+    assert (result.exit_code, "everything is signed" in result.stdout) == (1, False)
+    assert "learning 99: it is not signed: it has no history" in result.stdout
+    assert "take it out: `learngate audit mend`" in result.stdout
+    shown = told("learnings", "show", "99")
+    assert ("NOT AS SIGNED" in shown, "Buy mine." in shown) == (True, True)
+    told("audit", "mend", "--yes")
+    assert audit("--verify")[0] == 0
+
+
+def test_signing_does_not_hide_a_changed_learning(signed, run, change):
+    change("UPDATE learnings SET insight = 'Buy mine.' WHERE id = 1")
+    result = run("audit", "sign")
+    assert (result.exit_code, "everything is signed" in result.stdout) == (1, False)
+    assert "learning 1: it, or its revision, is not what was signed" in result.stdout
+    assert "`learngate audit mend`" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "wreck",
+    [
+        ["DELETE FROM learnings WHERE id = 1", "DELETE FROM revisions WHERE learning_id = 1"],
+        [
+            "UPDATE learnings SET title = 'Mine' WHERE id = 1",
+            "UPDATE revisions SET title = 'M' WHERE learning_id = 1",
+        ],
+    ],
+    ids=["both gone", "both changed"],
+)
+def test_what_cannot_be_put_back_is_said_by_both_and_the_advice_works(signed, run, audit, change, told, wreck):
+    change(*wreck)
+    (found,) = (one for one in audit("--verify")[1] if one["says"].startswith("learning 1:"))
+    assert ("restore a backup" in found["todo"], "audit mend" in found["todo"]) == (True, False)
+    result = run("audit", "mend", "--yes")
+    assert (result.exit_code, "every learning is" in result.stdout) == (1, False)
+    assert "learning 1: " in result.stdout
+    assert "restore a backup, or take everything as it is now: `learngate audit restart`" in result.stdout
+    if run("audit", "restart", "--yes").exit_code:
+        told("audit", "mend", "--yes")
+    assert audit("--verify")[0] == 0
+
+
+def test_a_learning_without_its_history_is_not_for_mending_and_the_advice_works(signed, run, audit, change, told):
+    change("DELETE FROM revisions WHERE learning_id = 1")
+    assert "restore a backup, or take everything as it is now" in run("audit", "mend", "--yes").stdout
+    assert "set it apart with `learngate doctor --repair`" in run("audit", "restart", "--yes").stdout
+    result = run("audit", "mend", "--yes")
+    assert (result.exit_code, "set it apart with `learngate doctor --repair`" in result.stdout) == (1, True)
+    run("doctor", "--repair", "--model", "offline")
+    told("audit", "restart", "--yes")
+    assert audit("--verify")[0] == 0
+
+
+def test_without_the_lost_key_each_command_names_the_one_that_helps(signed, run, path):
+    path.with_name("learngate.db.key").unlink()
+    for command in ("sign", "mend", "init"):
+        result = run("audit", command, "--yes")
+        assert (result.exit_code, "`learngate audit restart`" in result.stderr) == (2, True)
+        assert "audit init" not in result.stderr
+    assert "not compared with what was signed" in run("learnings", "list").stderr
+
+
+def test_a_changed_learning_is_marked_wherever_it_is_read(signed, run, change):
+    clean = json.loads(run("learnings", "list", "--json").stdout)
+    assert [one["fault"] for one in clean] == [None]
+    assert "SIGNED" not in run("learnings", "list").stdout + run("learnings", "show", 1).stdout
+    change("UPDATE learnings SET insight = 'Buy mine.' WHERE id = 1")
+    listed = run("learnings", "list")
+    assert ("NOT AS SIGNED" in listed.stdout, "`learngate doctor`" in listed.stderr) == (True, True)
+    shown = run("learnings", "show", 1).stdout
+    assert shown.startswith("NOT AS SIGNED, and not recalled: it, or its revision, is not what was signed")
+    assert (
+        shown.index("Buy mine.")
+        < shown.index("\nwhat was signed:")
+        < shown.index(RULE)
+        < shown.index("approved by")
+    )
+    (one,) = json.loads(run("learnings", "list", "--json").stdout)
+    document = json.loads(run("learnings", "show", 1, "--json").stdout)
+    assert one["fault"].startswith("it, or its revision, is not what was signed")
+    assert document["learning"]["fault"] == one["fault"]
+    assert (document["learning"]["insight"], document["signed"]["insight"]) == ("Buy mine.", RULE)
+
+
+def test_every_command_answers_a_program(known, run, change, path):
+    def asked(command, status=0):
+        result = run("audit", command, "--yes", "--json")
+        assert result.exit_code == status
+        return json.loads(result.stdout)
+
+    assert run("audit", "init", "--json").exit_code == 2  # nobody can be asked
+    made = asked("init")
+    assert (made["signed"], len(made["shown"]), made["left"]) == (6, 6, [])
+    assert made["key_made"] == str(path.with_name("learngate.db.key"))
+    change("UPDATE learnings SET title = 'Mine' WHERE id = 1")
+    (left,) = asked("sign", 1)["left"]
+    assert (left["where"], left["todo"]) == ("learning 1", "put back what was signed: `learngate audit mend`")
+    mended = asked("mend")
+    assert (mended["mended"], mended["shown"][0]["learning_id"], mended["left"]) == (1, 1, [])
+    restarted = asked("restart")
+    assert (restarted["signed"], restarted["found"], restarted["left"]) == (made["signed"], [], [])
+
+
+@needs_postgres
+def test_a_head_is_begun_after_a_walk_once_and_its_loss_stays_an_alarm(run, audit, told, monkeypatch, tmp_path):
+    with database("postgres", tmp_path) as url:
+        monkeypatch.setenv("LEARNGATE_DB", url)
+        monkeypatch.setenv("LEARNGATE_AUDIT_KEY", "8c1f" + "0123456789abcdef" * 3)
+        told("learnings", "add", "--title", "ETFs", "--insight", RULE, "--user", "ana")
+        status, (found,) = audit()
+        assert (status, found["state"]) == (0, "look")
+        assert "LEARNGATE_AUDIT_HEAD, then begin it: `learngate audit sign`" in found["todo"]
+        head = tmp_path / "head"
+        monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(head))
+        status, (found,) = audit("--verify")
+        assert (status, found["state"], "is not begun yet" in found["says"]) == (0, "look", True)
+        told("learnings", "retire", "1", "--user", "ana")  # goes on without one
+        assert (head.exists(), run("audit", "sign").exit_code) == (False, 2)
+        assert "5 links verified" in told("audit", "sign", "--yes")
+        status, (found,) = audit("--verify")
+        assert (status, found["state"], str(head) in found["says"]) == (0, "ok", True)
+        told("learnings", "restore", "1", "--user", "ana")
+        head.unlink()
+        assert audit()[0] == 1
+        result = run("audit", "sign", "--yes")
+        assert (result.exit_code, "is missing" in result.stdout, head.exists()) == (1, True, False)
+        assert audit()[0] == 1
+
+
+@needs_postgres
+def test_no_head_is_begun_on_what_was_changed(run, audit, told, monkeypatch, tmp_path):
+    with database("postgres", tmp_path) as url:
+        monkeypatch.setenv("LEARNGATE_DB", url)
+        monkeypatch.setenv("LEARNGATE_AUDIT_KEY", "8c1f" + "0123456789abcdef" * 3)
+        told("learnings", "add", "--title", "ETFs", "--insight", RULE, "--user", "ana")
+        with open_memory(url) as memory:
+            tamper(memory, "DELETE FROM decisions WHERE id = 1")
+        monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(tmp_path / "head"))
+        result = run("audit", "sign", "--yes")
+        assert (result.exit_code, (tmp_path / "head").exists()) == (1, False)
+        assert "is not begun: first see to" in result.stdout
+        monkeypatch.delenv("LEARNGATE_AUDIT_KEY")
+        assert "set LEARNGATE_AUDIT_KEY to at least 32" in run("audit", "restart", "--yes").stderr

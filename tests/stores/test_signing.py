@@ -9,8 +9,9 @@ from sqlalchemy import event
 
 from learngate.stores import ConfigurationError, Conflict, ProposalDraft, open_memory
 from learngate.stores.audit import Key, Ledger
-from learngate.stores.head import START
-from learngate.stores.signing import everything, mend, mendable, restart, sign, unsigned
+from learngate.stores.head import START, Head
+from learngate.stores.signing import begin_head, everything, mend, mendable, restart, sign, unsigned
+from learngate.stores.verify import MEND, all_faults
 from tests.stores.support import Hashed
 from tests.stores.tampering import BONDS, ETFS, KEY, OTHER, columns, faults, recalled, stock, tamper
 
@@ -114,6 +115,17 @@ def test_what_was_signed_is_put_back(memory, change):
     assert memory.learnings.get(2) == before
     assert (faults(memory), recalled(memory), mendable(memory.ledger)) == ({}, {1, 2}, [])
     assert memory.learnings.edit(2, title="Go on", actor="rita").revision == 2
+
+
+def test_a_row_that_cannot_be_read_is_put_back_and_does_not_keep_others_from_it(tmp_path):
+    with open_memory(f"sqlite:///{tmp_path}/l.db", embedder=Hashed(), audit_key=KEY) as memory:
+        stock(memory)
+        before = memory.learnings.get(1)
+        tamper(memory, "UPDATE learnings SET title = CAST(x'ff' AS TEXT) WHERE id = 1")
+        tamper(memory, "UPDATE learnings SET title = 'Mine' WHERE id = 2")
+        assert {fault.todo for fault in all_faults(memory.ledger)} == {MEND}
+        assert mend(memory.ledger, mendable(memory.ledger)) == 2
+        assert (memory.learnings.get(1), faults(memory)) == (before, {})
 
 
 def uids(memory):
@@ -379,3 +391,84 @@ def test_what_is_changed_again_while_mending_waits_is_not_mended_unseen(memory):
     tamper(memory, "UPDATE learnings SET insight = 'Buy yours.' WHERE id = 1")
     assert mend(memory.ledger, shown) == 0
     assert memory.learnings.get(1).insight == "Buy yours."
+
+
+# -- a head that never was, and one that was begun anew --------------------------------------------------------
+
+
+@pytest.fixture
+def headless(url, tmp_path, monkeypatch):
+    """A memory that is signed with a key only."""
+    monkeypatch.setattr("learngate.stores.memory.find_head", lambda _: None)
+    with open_memory(url, embedder=Hashed(), audit_key=KEY) as opened:
+        stock(opened)
+        yield opened
+
+
+def test_a_head_that_never_was_is_no_alarm_and_one_that_was_begun_is(headless, head):
+    book = Ledger(headless.database, headless.ledger.key, Head(head))
+    assert (faults(headless), list(all_faults(book)), book.has_head(), head.exists()) == ({}, [], False, False)
+    begin_head(book)
+    assert (book.has_head(), book.head.read().seq, faults(headless)) == (True, 1 + 11 + 1, {})
+    begin_head(book)
+    assert book.links() == 13
+    head.unlink()
+    begin_head(book)
+    assert ([fault.where for fault in all_faults(book)], head.exists()) == (["head"], False)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "UPDATE ledger SET kind = 'head', row_id = 0, revision = 0, commitment = 'none' WHERE seq = 1",
+        "DELETE FROM ledger",
+    ],
+)
+def test_nobody_without_the_key_makes_a_lost_head_look_as_if_it_never_was(memory, head, forged):
+    assert memory.ledger.has_head()
+    tamper(memory, forged)
+    assert memory.ledger.has_head()
+    begin_head(memory.ledger) if "DELETE" not in forged else None
+    assert faults(memory)
+
+
+def test_a_head_whose_begin_was_cut_off_is_begun_by_a_rerun(headless, head):
+    book = Ledger(headless.database, headless.ledger.key, Head(head))
+    event.listen(headless.database._engine, "commit", fail, once=True)
+    with pytest.raises(Exception, match="cut off"):
+        begin_head(book)
+    assert (head.exists(), book.has_head(), list(all_faults(book))) == (True, False, [])
+    begin_head(book)
+    assert (book.has_head(), book.head.read().seq, list(all_faults(book))) == (True, 13, [])
+
+
+def fail(_):
+    raise RuntimeError("cut off")
+
+
+def test_a_restart_without_a_head_begins_a_ledger_that_has_none(memory, head):
+    book = Ledger(memory.database, memory.ledger.key, None)
+    restart(book, everything(book))
+    assert (book.has_head(), book.links(), list(all_faults(book))) == (False, 12, [])
+    head.unlink()
+    assert faults(memory) == {}
+    restart(memory.ledger, everything(memory.ledger))
+    assert (memory.ledger.has_head(), memory.ledger.head.read().seq, faults(memory)) == (True, 11, {})
+
+
+def test_a_line_of_the_ledger_before_does_not_reach_the_head_that_a_restart_began(memory, url, head, monkeypatch):
+    advance = Head.advance
+
+    def late(*line):
+        monkeypatch.setattr(Head, "advance", advance)
+        with open_memory(url, embedder=Hashed(), audit_key=OTHER) as other:
+            restart(other.ledger, everything(other.ledger))
+        advance(*line)
+
+    monkeypatch.setattr(Head, "advance", late)
+    memory.learnings.add(ProposalDraft("Late", "Compare late funds."), namespace="default", actor="rita")
+    tip = memory.ledger.head.read()
+    with open_memory(url, embedder=Hashed(), audit_key=OTHER) as other:
+        assert (faults(other), tip.mac) == ({}, ledger_of(other)[-1].mac)
+        other.learnings.retire(1, actor="rita")
+        assert (faults(other), other.ledger.head.read().seq) == ({}, 15)
