@@ -13,13 +13,21 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from learngate.app.opening import choose_model, database_url, db_option, missing, no_database, suggested
+from learngate.app.opening import (
+    choose_model,
+    database_url,
+    db_option,
+    missing,
+    no_database,
+    opened,
+    suggested,
+)
 from learngate.app.options import Db, Json, Model
 from learngate.app.screen import ACCENT, busy, console, counted, flat, say, say_json, visible, width
 from learngate.app.status import DONE, REFUSED
 
 if TYPE_CHECKING:
-    from learngate.stores import Memory
+    from learngate.stores import LearngateError, Memory
 
 State = Literal["ok", "look", "broken"]
 STYLES = {"ok": ACCENT, "look": "yellow", "broken": "bold red"}
@@ -33,6 +41,8 @@ class Finding:
     state: State
     says: str
     todo: str = ""
+    lost: bool = False
+    """Something that was written is no longer where it was."""
 
 
 def doctor(
@@ -46,17 +56,26 @@ def doctor(
             "--repair", help="Mend what is derived, set apart what cannot be read; writers wait meanwhile."
         ),
     ] = False,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="List what repairs have set apart, and look at nothing else.")
+    ] = False,
     model: Model = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
     """Say whether everything is in order, and what to do.
 
-    It looks at the database, its indexes, the signatures of what is recalled, the embedder and the choice of a
-    model; it never calls a model.
+    It looks at the database, its rows and indexes, the signatures of what is recalled, the embedder and the
+    choice of a model; it never calls a model.
 
-    Exit status 1 says that something is broken.
+    Exit status 1 says that something is broken, or that a repair lost something.
     """
+    if quarantine:
+        from learngate.app.repair import show_quarantine
+
+        with opened(db) as memory:
+            show_quarantine(memory, json=json)
+        return
     found: list[Finding] = []
     with busy("looking …") as news:
         for finding in _findings(db, model, db_option(ctx), verify=verify, repair=repair, news=news):
@@ -70,7 +89,8 @@ def doctor(
         say()
         look = sum(finding.state == "look" for finding in found)
         say(f"{broken} broken · {look} to look at" if broken or look else "everything is in order")
-    raise typer.Exit(REFUSED if broken else DONE)
+    lost = any(finding.lost for finding in found)
+    raise typer.Exit(REFUSED if broken or lost else DONE)
 
 
 def _tell(found: list[Finding]) -> None:
@@ -119,32 +139,63 @@ def _database(
     try:
         memory = open_memory(database_url(db))
     except LearngateError as error:
-        yield Finding("database", "broken", str(error))
+        yield from _unopened(db, option, error, repair=repair, news=news)
         yield from _embedder(None)
         return
     with memory:
+        salvaged = False
         if repair:
             from learngate.app.repair import repairs
 
-            yield from repairs(memory, news)
-        yield from _inside(memory, option)
+            for finding in repairs(memory, option, news):
+                salvaged = salvaged or finding.what == "pages"
+                yield finding
+        # Of a file with damaged pages all was said; its rows are looked at in the saved one.
+        yield from _inside(memory, option, salvaged=salvaged, news=news)
         yield from _signatures(memory, option, verify=verify, news=news)
         yield from _embedder(memory)
 
 
-def _inside(memory: Memory, option: str) -> Iterator[Finding]:
+def _unopened(
+    db: str | None, option: str, error: LearngateError, *, repair: bool, news: Callable[[str], None]
+) -> Iterator[Finding]:
+    """Say why a database cannot be opened, and save what is left of a file where that is asked for."""
+    from learngate.app.repair import cut_off
+    from learngate.stores import StoreUnusable
+
+    if not isinstance(error, StoreUnusable):
+        yield Finding("database", "broken", str(error))
+        return
+    said = str(error).replace(": restore a backup, or see `learngate doctor`", "")
+    if repair:
+        saved = [*cut_off(db, option, said, news)]
+        yield from saved or [Finding("database", "broken", said)]
+    else:
+        todo = f"restore a backup, or save what can be read: {suggested('doctor', '--repair', db=option)}"
+        yield Finding("database", "broken", said, todo if "is damaged" in said else "")
+
+
+def _inside(memory: Memory, option: str, *, salvaged: bool, news: Callable[[str], None]) -> Iterator[Finding]:
     """Look into an open database; where one look fails, the others go on."""
+    from learngate.app.repair import apart, wrong_rows
     from learngate.stores import LearngateError
 
-    for what, look in (("database", _file), ("integrity", _integrity), ("search", _full_text), ("rows", _rows)):
+    looks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "database": lambda: iter([_file(memory)]),
+        "integrity": lambda: iter([] if salvaged else [_integrity(memory, option)]),
+        "search": lambda: iter([] if salvaged else [_full_text(memory, option)]),
+        "content": lambda: iter(()) if salvaged else wrong_rows(memory, option, news),
+        "quarantine": lambda: apart(memory, option),
+        "rows": lambda: iter([_rows(memory)]),
+        "inbox": lambda: iter([_inbox(memory, option)]),
+        "reflection": lambda: _reflection(memory, option),
+    }
+    for what, look in looks.items():
         try:
-            yield look(memory)
+            found = [*look()]
         except LearngateError as error:
-            yield Finding(what, "broken", str(error))
-    try:
-        yield from _waiting(memory, option)
-    except LearngateError as error:
-        yield Finding("inbox", "broken", str(error))
+            found = [Finding(what, "broken", str(error))]
+        yield from found
 
 
 def _signatures(memory: Memory, option: str, *, verify: bool, news: Callable[[str], None]) -> Iterator[Finding]:
@@ -164,7 +215,7 @@ def _file(memory: Memory) -> Finding:
     return Finding("database", "ok", f"{said} · {server(memory.database)}")
 
 
-def _integrity(memory: Memory) -> Finding:
+def _integrity(memory: Memory, option: str) -> Finding:
     from learngate.stores.upkeep import integrity
 
     if memory.database.dialect != "sqlite":
@@ -174,11 +225,11 @@ def _integrity(memory: Memory) -> Finding:
     said = integrity(memory.database, limit=5, quick=True)
     if not said:
         return Finding("integrity", "ok", "SQLite's quick check found nothing")
-    todo = "restore a backup, or save what is left: `learngate doctor --repair`"
+    todo = f"restore a backup, or save what is left: {suggested('doctor', '--repair', db=option)}"
     return Finding("integrity", "broken", "; ".join(said), todo)
 
 
-def _full_text(memory: Memory) -> Finding:
+def _full_text(memory: Memory, option: str) -> Finding:
     from learngate.stores import StoreUnavailable
     from learngate.stores.upkeep import unsound_terms
 
@@ -190,7 +241,7 @@ def _full_text(memory: Memory) -> Finding:
         return Finding("search", "look", f"not looked at: {error}")
     if unsound:
         said = f"the full-text index of {', '.join(unsound)} is damaged"
-        return Finding("search", "broken", said, "build it anew: `learngate doctor --repair`")
+        return Finding("search", "broken", said, f"build it anew: {suggested('doctor', '--repair', db=option)}")
     return Finding("search", "ok", "full-text indexes are sound; FAISS is built in memory at the first search")
 
 
@@ -220,21 +271,21 @@ def _rows(memory: Memory) -> Finding:
     )
 
 
-def _waiting(memory: Memory, option: str) -> Iterator[Finding]:
+def _inbox(memory: Memory, option: str) -> Finding:
+    waiting = memory.learnings.waiting()
+    if not waiting:
+        return Finding("inbox", "ok", "no proposal waits")
+    where = ", ".join(f"{number} in {namespace}" for namespace, number in waiting.items())
+    first = suggested("review", "--namespace", next(iter(waiting)), db=option)
+    return Finding("inbox", "look", f"{counted(sum(waiting.values()), 'proposal')} for a reviewer: {where}", first)
+
+
+def _reflection(memory: Memory, option: str) -> Iterator[Finding]:
     from sqlalchemy import func, select
 
     from learngate.stores.sessions import MAX_ATTEMPTS
     from learngate.stores.tables import turns
 
-    waiting = memory.learnings.waiting()
-    if waiting:
-        where = ", ".join(f"{number} in {namespace}" for namespace, number in waiting.items())
-        first = suggested("review", "--namespace", next(iter(waiting)), db=option)
-        yield Finding(
-            "inbox", "look", f"{counted(sum(waiting.values()), 'proposal')} for a reviewer: {where}", first
-        )
-    else:
-        yield Finding("inbox", "ok", "no proposal waits")
     given_up = turns.c.reflection_attempts >= MAX_ATTEMPTS
     query = select(turns.c.reflection, given_up, func.count(), func.max(turns.c.reflection_error))
     query = query.where(turns.c.reflection.in_(["pending", "failed"])).group_by(turns.c.reflection, given_up)

@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from learngate.app.doctor import Finding
-from learngate.app.opening import database_url
+from learngate.app.opening import database_url, suggested
+from learngate.app.screen import counted, note, say, say_json, table
 
 if TYPE_CHECKING:
     from learngate.stores import Memory
+    from learngate.stores.database import Database
+    from learngate.stores.quarantine import Mended
+
+FEW = 5
+"""So many ids a line names; the quarantine lists all of them."""
 
 
-def repairs(memory: Memory, news: Callable[[str], None]) -> Iterator[Finding]:
+def repairs(memory: Memory, option: str, news: Callable[[str], None]) -> Iterator[Finding]:
     """Mend what can be mended, and say what was done; a file with damaged pages is only read."""
     from learngate.stores.repair import repair
     from learngate.stores.upkeep import integrity, of_a_row, of_an_index
@@ -21,49 +27,146 @@ def repairs(memory: Memory, news: Callable[[str], None]) -> Iterator[Finding]:
     news("looking at every page …")
     damage = [said for said in integrity(memory.database) if not (of_an_index(said) or of_a_row(said))]
     if damage:
-        yield from _salvaged(memory, damage, news)
+        yield from salvaged(memory.database, Path(memory.database.name), damage, option, news)
         return
     nothing = True
-    for one in repair(memory.database, memory.vectors):
-        nothing = False
-        news(f"mended: {one.said} …")
-        how_many = f" ({one.count:,})" if one.count > 1 else ""
-        todo = "" if one.done else "restore a backup, or look at it by hand"
-        yield Finding("repair", "ok" if one.done else "broken", f"{one.said}{how_many}", todo)
+    try:
+        for one in repair(memory.database, memory.vectors, _counting(news, "mending")):
+            nothing = False
+            news(f"mended: {one.said} …")
+            yield _finding(one)
+    except KeyboardInterrupt:
+        again = suggested("doctor", "--repair", db=option)
+        note(f"stopped: each step is done as a whole or not at all; go on with {again}")
+        raise
     if nothing:
         yield Finding("repair", "ok", "there was nothing to mend")
 
 
-def _salvaged(memory: Memory, damage: list[str], news: Callable[[str], None]) -> Iterator[Finding]:
+def wrong_rows(memory: Memory, option: str, news: Callable[[str], None]) -> Iterator[Finding]:
+    """Say what a repair would mend, and write nothing."""
+    from learngate.stores.repair import faults
+
+    todo = f"mend it: {suggested('doctor', '--repair', db=option)}"
+    found = list(faults(memory.database, memory.vectors, _counting(news, "looking at rows")))
+    for one in found:
+        yield Finding("content", "broken", f"not in order: {_said(one)}", todo)
+    if not found:
+        yield Finding("content", "ok", "every row can be read, and what is derived from it fits")
+
+
+def apart(memory: Memory, option: str) -> Iterator[Finding]:
+    """Say what is in the quarantine, where anything is."""
+    from learngate.stores.quarantine import count_apart
+
+    counts = count_apart(memory.database)
+    if counts:
+        said = ", ".join(f"{number:,} of {name}" for name, number in counts.items())
+        todo = f"look at it: {suggested('doctor', '--quarantine', db=option)}; erasing a user empties it of theirs"
+        yield Finding("quarantine", "look", f"repairs have set apart {said}", todo)
+
+
+def show_quarantine(memory: Memory, *, json: bool) -> None:
+    """List what repairs have set apart; as JSON with the whole rows."""
+    from learngate.stores.quarantine import set_apart
+
+    rows = set_apart(memory.database)
+    if json:
+        say_json(rows)
+    elif rows:
+        lines = [(one.id, one.source, one.user_id or "", one.why, one.row) for one in rows]
+        table(("id", "table", "user", "why", "row"), lines, cut=("row", "why", "user"))
+    else:
+        say("nothing was set apart")
+
+
+def _counting(news: Callable[[str], None], what: str) -> Callable[[int], None]:
+    done = 0
+
+    def looked(rows: int) -> None:
+        nonlocal done
+        done += rows
+        news(f"{what} … {done:,}")
+
+    return looked
+
+
+def _said(one: Mended) -> str:
+    more = f" and {one.count - FEW:,} more" if one.rows and one.count > FEW else ""
+    which = f": {', '.join(one.rows[:FEW])}{more}" if one.rows else ""
+    return f"{one.said}{f' ({one.count:,})' if one.count > 1 else ''}{which}"
+
+
+def _finding(one: Mended, where: str = "") -> Finding:
+    if not one.done:
+        return Finding("repair", "broken", f"{where}{_said(one)}", "restore a backup, or look at it by hand")
+    if one.lost:
+        return Finding("repair", "look", f"{where}{_said(one)}", "", lost=True)
+    return Finding("repair", "ok", f"{where}{_said(one)}")
+
+
+def cut_off(db: str | None, option: str, reason: str, news: Callable[[str], None]) -> Iterator[Finding]:
+    """Save what can be read of a file that cannot be opened; nothing where it is none."""
+    from sqlalchemy import make_url
+
+    from learngate.stores import LearngateError
+    from learngate.stores.memory import DEFAULT_URL
+    from learngate.stores.salvage import filled_up
+
+    url = make_url(database_url(db) or DEFAULT_URL)
+    file = Path(str(url.database))
+    if url.get_backend_name() != "sqlite" or not file.is_file():
+        return
+    try:
+        with filled_up(file) as database:
+            yield from salvaged(database, file, [reason], option, news)
+    except LearngateError as error:
+        yield Finding("repair", "broken", str(error), _back(option))
+
+
+def _back(option: str) -> str:
+    take = f"`learngate export FILE --db SAVED`, {suggested('import', 'FILE', db=option)}"
+    return (
+        "go back to a backup: end what uses the database, keep the damaged file, put the backup in its place;"
+        f" what is newer comes from the saved file: {take}"
+    )
+
+
+def salvaged(
+    database: Database, file: Path, damage: list[str], option: str, news: Callable[[str], None]
+) -> Iterator[Finding]:
     """Save what can be read into a new file, mend that, and say both ways on."""
     from learngate.stores import LearngateError, open_memory
     from learngate.stores.repair import repair
     from learngate.stores.salvage import salvage
 
-    file = Path(memory.database.name)
     saved = file.with_name(f"{file.name}.saved")
-    back = (
-        "go back to a backup: end what uses the database, keep the damaged file, put the backup in its place;"
-        " what is newer comes from the saved file: `learngate export` from it, `learngate import`"
-    )
-    yield Finding("pages", "broken", "; ".join(damage[:3]), back)
+    said = "; ".join(damage[:3]).replace(": restore a backup, or see `learngate doctor`", "")
+    yield Finding("pages", "broken", said, _back(option))
+    mended: list[Mended] = []
 
     def prepare(path: Path) -> None:
         with open_memory(database_url(str(path))) as made:
             made.checkpointer()
 
+    def finish(path: Path) -> None:
+        with open_memory(database_url(str(path))) as made:
+            mended.extend(repair(made.database, made.vectors, _counting(news, "mending what was saved")))
+
     try:
         news("saving what can be read …")
-        counts = salvage(memory.database, saved, prepare=prepare)
-        with open_memory(database_url(str(saved))) as other:
-            mended = [*repair(other.database, other.vectors)]
+        counts = salvage(database, saved, prepare=prepare, finish=finish)
     except LearngateError as error:
-        yield Finding("repair", "broken", str(error), back)
+        yield Finding("repair", "broken", str(error), _back(option))
         return
+    except KeyboardInterrupt:
+        note(f"stopped: nothing was saved, and {file.name} is as it was")
+        raise
     torn = ", ".join(name for name, (_, whole) in counts.items() if not whole)
     rows = sum(count for count, _ in counts.values())
     lost = f"; not all of {torn} could be read" if torn else ""
     without = f"without a backup, look at it, then put it in the place of {file.name}, its key file beside it"
-    yield Finding("repair", "look", f"{rows:,} rows that can be read are saved in {saved}{lost}", without)
+    found = f"{counted(rows, 'row')} that can be read are saved in {saved}{lost}"
+    yield Finding("repair", "look", found, without, lost=True)
     for one in mended:
-        yield Finding("repair", "ok" if one.done else "broken", f"in the saved file: {one.said} ({one.count:,})")
+        yield _finding(one, "in the saved file: ")
