@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from learngate.stores import open_memory
+
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
@@ -88,6 +90,8 @@ def test_the_make_targets_exist(target):
 @pytest.mark.parametrize("line", LEARNGATE, ids=lambda line: line.split()[1])
 def test_each_command_runs(line, tmp_path):
     environment = os.environ | {"LEARNGATE_DB": f"sqlite:///{tmp_path}/readme.db", "LEARNGATE_MODEL": "offline"}
+    with open_memory(environment["LEARNGATE_DB"]) as memory:  # most commands make none
+        memory.users.remember("ana", "The user likes short answers.")
     command = [str(Path(sys.executable).parent / "learngate"), *shlex.split(line)[1:]]
     done = subprocess.run(
         command,
