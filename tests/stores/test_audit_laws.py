@@ -265,8 +265,9 @@ def test_repairing_is_no_alarm_and_hides_none(memory):
         memory,
         "UPDATE learnings SET scope = 'x', digest = 'x', body = 'x' WHERE id = 1",
         "UPDATE learnings SET insight = 'Buy mine.' WHERE id = 2",
+        "UPDATE revisions SET insight = 'Buy mine.' WHERE learning_id = 2",
         "DELETE FROM decisions WHERE id = 6",
     )
     list(repair(memory.database, memory.vectors))
-    assert faults(memory).keys() == {"learning 2", "decision 6"}
+    assert faults(memory).keys() == {"learning 2", "revision 1 of learning 2", "decision 6"}
     assert recalled(memory) == {1}
