@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
 from learngate.stores import gate, lexical
-from learngate.stores.audit import Ledger
+from learngate.stores.audit import Ledger, readable
 from learngate.stores.database import Database
 from learngate.stores.errors import Conflict, InvalidInput, NotFound
 from learngate.stores.guard import Count, Name, Namespace, guarded
 from learngate.stores.hybrid import HybridSearch
+from learngate.stores.lists import parts
 from learngate.stores.records import (
     Decision,
     DecisionRecord,
@@ -27,6 +29,7 @@ from learngate.stores.text import check_text, digest, lineage
 from learngate.stores.tree import claim_effect, reflected, settled
 
 _learnings, _proposals = learnings.c, proposals.c
+_log = logging.getLogger(__name__)
 
 
 @guarded
@@ -368,12 +371,22 @@ class Learnings:
     def list(
         self, *, namespace: Namespace, status: LearningStatus | None = "active", limit: Count = 1000
     ) -> list[Learning]:
-        """Return the learnings that a namespace reads, newest first; `status=None` takes retired ones too."""
-        query = select(learnings).where(_learnings.namespace.in_(lineage(namespace)))
+        """Return the learnings that a namespace reads, newest first; `status=None` takes retired ones too.
+
+        One that cannot be read is left out, and named in the log.
+        """
+        query = select(_learnings.id).where(_learnings.namespace.in_(lineage(namespace)))
         if status is not None:
             query = query.where(_learnings.status == status)
         with self._db.read() as connection:
-            return [_learning(row) for row in connection.execute(query.order_by(_learnings.id.desc()).limit(limit))]
+            ids = connection.scalars(query.order_by(_learnings.id.desc()).limit(limit)).all()
+            found: dict[int, Learning] = {}
+            for part in parts(ids):
+                rows, garbled = readable(connection, select(learnings), _learnings.id, part)
+                found |= {row.id: _learning(row) for row in rows}
+                for one in garbled:
+                    _log.error("learning %s is not listed: it cannot be read; see `learngate doctor --repair`", one)
+            return [found[one] for one in ids if one in found]
 
 
 def _refuse_pointless(learning: Learning, change: gate.Change) -> None:

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from learngate.stores import Memory, StoreUnusable, open_memory
-from tests.stores.support import turn
+from tests.stores.support import draft, turn
 
 
 @pytest.fixture
@@ -71,3 +71,13 @@ def test_a_schema_that_is_no_text_is_damage(tmp_path):
     path.write_bytes(held.replace(b"CREATE TABLE recalls", b"CREATE \xe5ABLE r\xe5calls"))
     with pytest.raises(StoreUnusable, match="damaged"):
         open_memory(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("damage", ["title = CAST(title || x'ff' AS TEXT)", "updated_at = 'never'"])
+def test_a_learning_that_cannot_be_read_hides_no_other_from_the_list(memory, damage, caplog):
+    made = [memory.learnings.add(draft(f"Compare fee {n}."), namespace="n", actor="ana") for n in range(5)]
+    change(memory, f"UPDATE learnings SET {damage} WHERE id = {made[2].id}")
+    assert memory.learnings.list(namespace="n") == [made[n] for n in (4, 3, 1, 0)]
+    assert memory.learnings.list(namespace="n", limit=3) == [made[4], made[3]]
+    assert f"learning {made[2].id} is not listed" in caplog.text
+    assert "doctor --repair" in caplog.text
