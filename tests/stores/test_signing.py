@@ -461,6 +461,7 @@ def test_a_line_of_the_ledger_before_does_not_reach_the_head_that_a_restart_bega
 
     def late(*line):
         monkeypatch.setattr(Head, "advance", advance)
+        tamper(memory, "DELETE FROM decisions WHERE id = 6")  # so that the new ledger is the shorter one
         with open_memory(url, embedder=Hashed(), audit_key=OTHER) as other:
             restart(other.ledger, everything(other.ledger))
         advance(*line)
@@ -471,4 +472,4 @@ def test_a_line_of_the_ledger_before_does_not_reach_the_head_that_a_restart_bega
     with open_memory(url, embedder=Hashed(), audit_key=OTHER) as other:
         assert (faults(other), tip.mac) == ({}, ledger_of(other)[-1].mac)
         other.learnings.retire(1, actor="rita")
-        assert (faults(other), other.ledger.head.read().seq) == ({}, 15)
+        assert (faults(other), other.ledger.head.read().seq) == ({}, 14)
