@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from learngate.app.lines import ask_line, given_text
 from learngate.app.opening import db_option, opened, person, suggested
 from learngate.app.options import DEFAULT, LARGEST, Db, Json, Limit, Namespace, Note, Reviewer, Row, User
-from learngate.app.screen import busy, counted, fields, flat, moment, note, on_terminal, plain, say, say_json, table
+from learngate.app.screen import busy, counted, fields, flat, moment, note, on_terminal, say, say_json, table
 
 if TYPE_CHECKING:
     from learngate.stores import Learning, Memory, Proposal, Revision
@@ -40,18 +40,19 @@ def list_(
     with opened(db, there=True) as memory:
         found = memory.learnings.list(namespace=namespace, status=None if everything else "active", limit=limit)
         waiting = memory.learnings.waiting().get(namespace, 0)
-        faults = memory.ledger.changed([one.id for one in found])
+        key = memory.ledger.key
         unchecked = _unchecked(memory)
     if json:
-        say_json([plain(one) | {"fault": faults.get(one.id)} for one in found])
+        say_json(found)
         return
     if not found:
         say(f"{namespace} has learned nothing yet")
     else:
-        _table(found, faults, namespace=namespace, everything=everything)
+        _table(found, mark=_mark(key), namespace=namespace, everything=everything)
+    faults = [one for one in found if one.fault]
     if faults:
         look = suggested("doctor", db=db_option(ctx))
-        note(f"{counted(len(faults), 'learning')} not as signed, and not recalled: {look}", style="bold red")
+        note(f"{counted(len(faults), 'learning')} {_mark(key).lower()}, and not recalled: {look}", style="bold red")
     if unchecked:
         note(unchecked)
     if waiting:
@@ -68,16 +69,21 @@ def show(ctx: typer.Context, learning: Row, json: Json = False, db: Db = None) -
         found = memory.learnings.get(learning)
         history = memory.learnings.history(learning)
         proposal = memory.learnings.proposal(history[0].proposal_id) if history else None
-        fault = memory.ledger.changed([learning]).get(learning)
-        signed = signed_version(memory.ledger, learning) if fault else None
+        key = memory.ledger.key
+        signed = signed_version(memory.ledger, learning) if found.fault and key else None
         unchecked = _unchecked(memory)
     if json:
-        marked = plain(found) | {"fault": fault}
-        say_json({"learning": marked, "history": history, "proposal": proposal, "signed": signed})
+        say_json({"learning": found, "history": history, "proposal": proposal, "signed": signed})
         return
     traced = [] if proposal is None else list(_traced(history, proposal))
-    if fault:
-        _tell_fault(found, fault, signed, traced)
+    if found.fault:
+        say(f"{_mark(key)}, and not recalled: {flat(found.fault)}", style="bold red")
+        fields(list(_row(found)))
+        if key:
+            _tell_signed(signed)
+        if traced:
+            say("what its history says, which this command does not check:", style="bold")
+            fields(traced)
         note(f"what to do: {suggested('doctor', db=db_option(ctx))}")
     else:
         fields([*_row(found), *traced])
@@ -229,7 +235,13 @@ def _unchecked(memory: Memory) -> str:
     return f"not compared with what was signed: {NO_KEY}"
 
 
-def _table(found: Sequence[Learning], faults: Mapping[int, str], *, namespace: str, everything: bool) -> None:
+def _mark(key: object) -> str:
+    """Return what is said of a learning that is not as it should be."""
+    return "NOT AS SIGNED" if key else "NOT AS WRITTEN"
+
+
+def _table(found: Sequence[Learning], *, mark: str, namespace: str, everything: bool) -> None:
+    faults = any(one.fault for one in found)
     inherited = any(one.namespace != namespace for one in found)
     columns = ["id", "title", "insight", "rev", "changed"]
     columns += (["namespace"] if inherited else []) + (["status"] if everything else [])
@@ -238,26 +250,19 @@ def _table(found: Sequence[Learning], faults: Mapping[int, str], *, namespace: s
         [one.id, one.title, one.insight, one.revision, moment(one.updated_at)]
         + ([one.namespace] if inherited else [])
         + ([one.status] if everything else [])
-        + (["NOT AS SIGNED" if one.id in faults else ""] if faults else [])
+        + ([mark if one.fault else ""] if faults else [])
         for one in found
     ]
     table(columns, rows, cut=("title", "insight"))
 
 
-def _tell_fault(
-    found: Learning, fault: str, signed: SignedVersion | None, traced: Sequence[tuple[str, str]]
-) -> None:
-    """Show a learning that nobody approved as it stands, apart from what was approved."""
-    say(f"NOT AS SIGNED, and not recalled: {flat(fault)}", style="bold red")
-    fields(list(_row(found)))
+def _tell_signed(signed: SignedVersion | None) -> None:
+    """Show what was approved, apart from what stands there now."""
     if signed is None:
         say("what was signed of it is gone or was changed, too, or it never was", style="bold")
     else:
         say("what was signed:", style="bold")
         fields(list(_row(signed)))
-    if traced:
-        say("what its history says, which this command does not check:", style="bold")
-        fields(traced)
 
 
 def _row(found: Learning | SignedVersion) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,8 @@ from sqlalchemy.exc import DBAPIError
 from learngate.stores.database import Database
 from learngate.stores.errors import ConfigurationError, Conflict, StoreUnusable
 from learngate.stores.head import START, FileId, Head, Tip
+from learngate.stores.lexical import search_body
+from learngate.stores.lists import parts
 from learngate.stores.tables import decisions, learnings, ledger, revisions
 from learngate.stores.text import is_alias
 
@@ -283,42 +285,49 @@ class Ledger:
             return has_head(connection, self.key)
 
     def changed(self, ids: Sequence[int]) -> dict[int, str]:
-        """Return which of these learnings are not what was signed, and why; none without a key."""
-        said: dict[int, str] = {}
-        if self.key is None:
-            return said
+        """Return which of these learnings are not what was signed, or written, and why."""
         with self.database.read() as connection:
-            for start in range(0, len(ids), 500):
-                some = ids[start : start + 500]
-                rows, garbled = readable(connection, signed(select(learnings)), learnings.c.id, some)
-                said |= dict.fromkeys(garbled, "it cannot be read")
-                said |= {row.id: fault for row in rows if (fault := self.fault(row)) is not None}
-        return said
+            return {
+                one: fault
+                for part in parts(ids)
+                for one, _, fault in self._looked_at(connection, select(learnings), part)
+                if fault is not None
+            }
 
     # -- recall ------------------------------------------------------------------------------------------
 
     def standing(self, connection: Connection, query: Select[Any], ids: Sequence[int]) -> list[Row[Any]]:
-        """Return the rows of a query over `learnings` that are as they were signed; without a key, all of them.
+        """Return the rows of a query over `learnings` that are as they were signed, or without a key as written.
 
         A row that is not is left out, and named in the log.
         """
-        if self.key is None:
-            return list(connection.execute(query.where(learnings.c.id.in_(ids))))
-        rows, garbled = readable(connection, signed(query), learnings.c.id, ids)
-        for one in garbled:
-            _log.error("learning %s is not recalled: it cannot be read; %s", one, LOOK)
         kept = []
-        for row in rows:
-            fault = self.fault(row)
-            if fault is None:
+        for one, row, fault in self._looked_at(connection, query, ids):
+            if row is not None and fault is None:
                 kept.append(row)
             else:
-                _log.error("learning %s is not recalled: %s; %s", row.id, fault, LOOK)
+                _log.error("learning %s is not recalled: %s; %s", one, fault, LOOK)
         return kept
 
+    def _looked_at(
+        self, connection: Connection, query: Select[Any], ids: Sequence[int]
+    ) -> Iterator[tuple[int, Row[Any] | None, str | None]]:
+        """Yield the rows of a query over `learnings`, as far as they can be read, and what is wrong with each."""
+        rows, garbled = readable(connection, query if self.key is None else signed(query), learnings.c.id, ids)
+        for one in garbled:
+            yield one, None, "it cannot be read"
+        for row in rows:
+            yield row.id, row, self.fault(row)
+
     def fault(self, row: Row[Any]) -> str | None:
-        """Say why the row of a `signed` query is not to be trusted; `None` where it is what was signed."""
-        return None if self.key is None else _fault(self.key, row)
+        """Say why a row is not to be trusted, `None` where it is what was signed; without a key, what was written.
+
+        With a key, the row is one of a `signed` query.
+        """
+        if self.key is not None:
+            return _fault(self.key, row)
+        whole = row.body == search_body(row.title, row.insight, row.applies_when)
+        return None if whole else "it is not what was written"
 
     def check_version(self, connection: Connection, learning_id: int, revision: int) -> None:
         """Refuse to bring back a revision that is not what was signed.

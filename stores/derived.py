@@ -23,7 +23,7 @@ def derived_columns(at: Round) -> Iterator[Mended]:
     query = select(learnings, first.label("first_at"))
     yield from _mend(at, learnings, learnings.c.id, query, _of_learning, kind="learning")
     yield from _mend(at, user_memories, user_memories.c.id, select(user_memories), _of_memory, kind="memory")
-    yield from _mend(at, turns, turns.c.seq, select(turns), lambda row: _of_turn(at.connection, row))
+    yield from _mend(at, turns, turns.c.seq, select(turns), lambda row: _of_turn(at.connection, row), kind="turn")
 
 
 def _of_learning(row: Row[Any]) -> dict[str, Any]:
@@ -47,7 +47,12 @@ def _of_turn(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     query = select(messages.c.data).where(messages.c.turn_seq == row.seq).order_by(messages.c.position)
     said = tuple(codec.from_text(data) for data in connection.scalars(query))
     turn = Turn(row.session_id, said, id=row.id, user_id=row.user_id, happened_at=row.happened_at)
-    return {"scope": tree.turn_scope(row.user_id), "body": tree.body(turn)}
+    above = connection.scalar(select(turns.c.body).where(turns.c.seq == row.parent_seq))
+    return {
+        "scope": tree.turn_scope(row.user_id),
+        "body": tree.body(turn),
+        "before": tree.said_in(above) if above else "",
+    }
 
 
 def _mend(
@@ -78,7 +83,7 @@ def _mend(
 
 
 def _active(kind: str, row: Row[Any]) -> bool:
-    return bool(row.status == "active") if kind == "learning" else row.valid_to is None
+    return row.valid_to is None if kind == "memory" else row.status in {"active", "complete"}
 
 
 def vectors_in_use(at: Round) -> Iterator[Mended]:
@@ -94,7 +99,7 @@ def vectors_in_use(at: Round) -> Iterator[Mended]:
             embeddings.c.digest,
             embeddings.c.scope,
             raw.label("raw"),
-            source.table.c.body,
+            source.text.label("body"),
             source.table.c.scope.label("right_scope"),
         ).outerjoin(source.table, (source.key == embeddings.c.row_id) & source.active)
         for row in at.each(query.where(embeddings.c.kind == kind), embeddings.c.row_id, embeddings.c.embedder):
@@ -143,8 +148,9 @@ def told_changes(at: Round) -> Iterator[Mended]:
         )
         for row in at.each(query, source.key):
             op = "put" if row.active else "drop"
-            if (row.op, row.told) != (op, row.scope):
+            never = row.op is None and not row.active
+            if not never and (row.op, row.told) != (op, row.scope):
                 count += 1
-                at.note(kind, row.id, scope=row.scope, op=op)
+                at.note(kind, getattr(row, source.key.name), scope=row.scope, op=op)
     if count:
         yield Mended("changes", "rows that open processes had not been told of are told of", count)

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, case, select
 
 from learngate.stores.database import Database, upsert
 from learngate.stores.embedders import embedder_name
 from learngate.stores.errors import StoreUnavailable
-from learngate.stores.tables import embeddings, learnings, user_memories
+from learngate.stores.tables import embeddings, learnings, turns, user_memories
 from learngate.stores.text import fingerprint
 
 Vector = NDArray[np.float32]
 BATCH = 256
+EMBEDDED = 8_000
+"""Characters of a text that are embedded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +29,18 @@ class Source:
 
     kind: str
     table: Table
+    key: Column[int]
+    text: ColumnElement[str]
     active: ColumnElement[bool]
 
-    @property
-    def key(self) -> Column[int]:
-        """The row's id."""
-        return self.table.c.id
 
-
+_before = case((turns.c.before == "", ""), else_=turns.c.before + "\n")
 SOURCES = {
-    "learning": Source("learning", learnings, learnings.c.status == "active"),
-    "memory": Source("memory", user_memories, user_memories.c.valid_to.is_(None)),
+    "learning": Source("learning", learnings, learnings.c.id, learnings.c.body, learnings.c.status == "active"),
+    "memory": Source(
+        "memory", user_memories, user_memories.c.id, user_memories.c.body, user_memories.c.valid_to.is_(None)
+    ),
+    "turn": Source("turn", turns, turns.c.seq, _before + turns.c.body, turns.c.status == "complete"),
 }
 
 
@@ -65,7 +68,7 @@ class Vectors:
         """
         source = SOURCES[kind]
         query = (
-            select(source.key, source.table.c.body, embeddings.c.digest, embeddings.c.vector)
+            select(source.key.label("id"), source.text.label("text"), embeddings.c.digest, embeddings.c.vector)
             .outerjoin(
                 embeddings,
                 and_(
@@ -81,10 +84,10 @@ class Vectors:
         vectors: dict[int, Vector] = {}
         missing: dict[int, str] = {}
         for row in connection.execute(query):
-            if row.vector is not None and len(row.vector) == dimensions and row.digest == fingerprint(row.body):
+            if row.vector is not None and len(row.vector) == dimensions and row.digest == fingerprint(row.text):
                 vectors[row.id] = row.vector
             else:
-                missing[row.id] = row.body
+                missing[row.id] = row.text
         return vectors, missing
 
     def embed(self, kind: str, texts: dict[int, str]) -> dict[int, Vector]:
@@ -94,7 +97,7 @@ class Vectors:
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             with self._translated():
-                raw = self._embedder.embed_documents([text for _, text in batch])
+                raw = self._embedder.embed_documents([text[:EMBEDDED] for _, text in batch])
             vectors = _unit(np.asarray(raw, dtype=np.float32))
             made |= {row_id: vector for (row_id, _), vector in zip(batch, vectors, strict=True)}
             self._store(kind, dict(batch), made)
@@ -105,7 +108,7 @@ class Vectors:
         with self._db.write() as connection:
             # What was erased or reworded while it was being embedded does not come back as a vector.
             rows = connection.execute(
-                select(source.key, source.table.c.scope, source.table.c.body).where(
+                select(source.key.label("id"), source.table.c.scope, source.text.label("text")).where(
                     source.key.in_(texts), source.active
                 )
             ).all()
@@ -115,11 +118,11 @@ class Vectors:
                     "row_id": row.id,
                     "embedder": self.name,
                     "scope": row.scope,
-                    "digest": fingerprint(row.body),
+                    "digest": fingerprint(row.text),
                     "vector": vectors[row.id],
                 }
                 for row in rows
-                if row.body == texts[row.id]
+                if row.text == texts[row.id]
             ]
             if not made:
                 return

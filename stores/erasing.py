@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, inspect, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, inspect, literal, or_, select, update
 
 from learngate.stores import lexical, upkeep
 from learngate.stores.audit import Ledger
@@ -96,7 +96,8 @@ def erase_user(
         # A session may have been opened since.
         owned = connection.scalars(select(sessions.c.id).where(sessions.c.user_id == user_id)).all()
         forgotten = forget_person(page, user_id, retire_as=actor if learnings == "retire" else None)
-        erased = {"sessions": len(owned)} | erase_turns(connection, owned) | erase_memories(connection, user_id)
+        said, known = erase_turns(connection, owned), erase_memories(connection, user_id)
+        erased = {"sessions": len(owned)} | said | known | {"vectors": said["vectors"] + known["vectors"]}
         erased |= forgotten.counts
         erased["quarantined rows"] = connection.execute(delete(quarantine).where(_set_apart(user_id))).rowcount
         _bury(connection, owned, at)
@@ -158,10 +159,15 @@ def erase_memories(connection: Connection, user_id: str) -> dict[str, int]:
 
 def erase_turns(connection: Connection, session_ids: Sequence[str]) -> dict[str, int]:
     """Delete the turns of sessions, with all that hangs on them, and every excerpt that quotes them."""
-    counts = dict.fromkeys(("turns", "messages", "effects", "recalls", "excerpts"), 0)
+    counts = dict.fromkeys(("turns", "messages", "effects", "recalls", "excerpts", "vectors"), 0)
     for session_id in session_ids:
         its = turns.c.session_id == session_id
         seqs = select(turns.c.seq).where(its)
+        gone = select(literal("turn"), turns.c.seq, turns.c.scope, literal("drop")).where(its)
+        connection.execute(insert(changes).from_select(["kind", "row_id", "scope", "op"], gone))
+        counts["vectors"] += connection.execute(
+            delete(embeddings).where(embeddings.c.kind == "turn", embeddings.c.row_id.in_(seqs))
+        ).rowcount
         for table in (messages, effects, recalls):
             counts[table.name] += _count(connection, table, table.c.turn_seq.in_(seqs))
         counts["excerpts"] += connection.execute(

@@ -6,6 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, Table, text
 
+from learngate.stores.errors import StoreUnusable
+
+WEIGHTS = {"body": 3.0, "before": 1.0}
+"""What a word in a row's own text counts, and one in what was said before it."""
+
 
 def create(connection: Connection, table: Table, *, active: str) -> None:
     """Create the index of a table's `body` and `scope`, kept current by triggers while `active` holds.
@@ -17,17 +22,16 @@ def create(connection: Connection, table: Table, *, active: str) -> None:
     (key,) = (column.name for column in table.primary_key.columns)
     name, index = table.name, f"{table.name}_fts"
     content = f"{table.name}_searchable"
-    put = (
-        f"INSERT INTO {index}(rowid, body, scope)"
-        f" SELECT new.{key}, new.body, new.scope WHERE {active.format(row='new')}"
-    )
+    columns = [*_texts(table), "scope"]
+    listed, new, old = (", ".join(f"{row}{column}" for column in columns) for row in ("", "new.", "old."))
+    put = f"INSERT INTO {index}(rowid, {listed}) SELECT new.{key}, {new} WHERE {active.format(row='new')}"
     drop = (
-        f"INSERT INTO {index}({index}, rowid, body, scope)"
-        f" SELECT 'delete', old.{key}, old.body, old.scope WHERE {active.format(row='old')}"
+        f"INSERT INTO {index}({index}, rowid, {listed})"
+        f" SELECT 'delete', old.{key}, {old} WHERE {active.format(row='old')}"
     )
     for statement in (
-        f"CREATE VIEW {content} AS SELECT {key}, body, scope FROM {name} WHERE {active.format(row=name)}",
-        f"CREATE VIRTUAL TABLE {index} USING fts5(body, scope, content={content}, content_rowid={key},"
+        f"CREATE VIEW {content} AS SELECT {key}, {listed} FROM {name} WHERE {active.format(row=name)}",
+        f"CREATE VIRTUAL TABLE {index} USING fts5({listed}, content={content}, content_rowid={key},"
         ' tokenize="porter unicode61 remove_diacritics 2")',
         f"CREATE TRIGGER {name}_fts_insert AFTER INSERT ON {name} BEGIN {put}; END",
         f"CREATE TRIGGER {name}_fts_delete AFTER DELETE ON {name} BEGIN {drop}; END",
@@ -42,12 +46,20 @@ def search(
     """Return (row, BM25) of the rows in `scopes` that hold one of the words, best first."""
     quoted = " OR ".join('"' + word.replace('"', '""') + '"' for word in asked)
     scoped = " OR ".join(f'"{scope}"' for scope in scopes)
-    index = f"{table.name}_fts"
+    index, columns = f"{table.name}_fts", _texts(table)
+    weights = ", ".join(str(WEIGHTS[column]) for column in columns)
+    rank = f"bm25({index}, {weights}, 0.0)"
     found = connection.execute(
         text(
-            f"SELECT rowid, -bm25({index}, 1.0, 0.0) AS score FROM {index}"
-            f" WHERE {index} MATCH :match ORDER BY bm25({index}, 1.0, 0.0) LIMIT :limit"
+            f"SELECT rowid, -{rank} AS score FROM {index} WHERE {index} MATCH :match ORDER BY {rank} LIMIT :limit"
         ),
-        {"match": f"scope:({scoped}) AND body:({quoted})", "limit": limit},
+        {"match": f"scope:({scoped}) AND {{{' '.join(columns)}}}:({quoted})", "limit": limit},
     )
-    return [(row.rowid, row.score) for row in found]
+    scores = [(row.rowid, row.score) for row in found]
+    if any(score is None for _, score in scores):
+        raise StoreUnusable(f"the full-text index of {table.name} is damaged: `learngate doctor --repair` mends it")
+    return scores
+
+
+def _texts(table: Table) -> list[str]:
+    return [column for column in WEIGHTS if column in table.c]

@@ -30,7 +30,7 @@ class HybridSearch:
         self._db = database
         self._vectors = vectors
         self._index = index
-        self._dense_floor = dense_floor
+        self.dense_floor = dense_floor
 
     def __call__(self, kind: str, scopes: Sequence[str], query: str, *, k: int, floor: bool = True) -> list[Fused]:
         """Return up to `k` rows of these scopes, best first; with `floor`, none that is merely the nearest."""
@@ -45,7 +45,7 @@ class HybridSearch:
         ranked = fuse(dense, found)
         if floor:
             ranked = [
-                row for row in ranked if row.dense >= self._dense_floor or held.get(row.id, 0.0) >= LEXICAL_FLOOR
+                row for row in ranked if row.dense >= self.dense_floor or held.get(row.id, 0.0) >= LEXICAL_FLOOR
             ]
         return ranked[:k]
 
@@ -56,9 +56,9 @@ class HybridSearch:
             return {}
         source = SOURCES[kind]
         bodies = connection.execute(
-            select(source.key, source.table.c.body).where(source.key.in_(found), source.active)
+            select(source.key.label("id"), source.text.label("text")).where(source.key.in_(found), source.active)
         )
-        return {row.id: len(asked & {_stem(w) for w in words(row.body)}) / len(asked) for row in bodies}
+        return {row.id: len(asked & {_stem(w) for w in words(row.text)}) / len(asked) for row in bodies}
 
 
 def _stem(word: str) -> str:

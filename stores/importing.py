@@ -314,7 +314,7 @@ def _take_learning(intake: Intake, row: dict[str, Any]) -> None:
 
 # Built once: what builds a statement takes longer than the database does.
 OWNER = select(sessions.c.user_id).where(sessions.c.id == bindparam("session"))
-THERE = select(turns.c.id, turns.c.seq).where(
+THERE = select(turns.c.id, turns.c.seq, turns.c.body).where(
     turns.c.session_id == bindparam("session"), turns.c.id.in_([bindparam("turn"), bindparam("parent")])
 )
 ADD = {table: insert(table) for table in (turns, messages, effects, memory_revisions, recalls)}
@@ -329,12 +329,12 @@ def _take_turn(intake: Intake, row: dict[str, Any]) -> None:
     if owner is None or owner.user_id != row["user_id"]:
         raise InvalidInput(f"turn {row['id']!r} is not of whoever has the session {session_id!r}")
     of = {"session": session_id, "turn": row["id"], "parent": row["parent"] or row["id"]}
-    seqs: dict[str, int] = {found.id: found.seq for found in connection.execute(THERE, of)}
-    if row["id"] in seqs:
+    there = {found.id: found for found in connection.execute(THERE, of)}
+    if row["id"] in there:
         intake.known["turn"] += 1
         return
-    parent_seq = seqs.get(row["parent"])
-    if row["parent"] is not None and parent_seq is None:
+    above = there.get(row["parent"])
+    if row["parent"] is not None and above is None:
         raise InvalidInput(f"turn {row['id']!r} follows {row['parent']!r}, which the export has not brought before")
     said = [(one, *_message(one["data"])) for one in row["messages"]]
     names = ("id", "user_id", "namespace", "status", "reflection", "reflection_attempts", "reflection_error")
@@ -343,11 +343,12 @@ def _take_turn(intake: Intake, row: dict[str, Any]) -> None:
     turn = Turn(session_id, readable, id=row["id"], user_id=row["user_id"], happened_at=happened)
     values = {name: row[name] for name in (*names, "checkpoint_id", "usage", "noted")} | {
         "session_id": session_id,
-        "parent_seq": parent_seq,
+        "parent_seq": above.seq if above else None,
         "happened_at": happened,
         "recorded_at": when(row["recorded_at"]),
         "scope": tree.turn_scope(row["user_id"]),
         "body": tree.body(turn),
+        "before": tree.said_in(above.body) if above else "",
     }
     made = connection.execute(ADD[turns], values).inserted_primary_key
     assert made is not None
@@ -363,6 +364,8 @@ def _take_turn(intake: Intake, row: dict[str, Any]) -> None:
     done = [{"turn_seq": made[0], "effect": one["effect"], "at": when(one["at"])} for one in row["effects"]]
     _all(connection, effects, done)
     _take_recalls(intake, made[0], row["recalls"])
+    if row["status"] == "complete":
+        note_change(connection, "turn", made[0], scope=values["scope"], op="put")
     intake.new["turn"] += 1
 
 

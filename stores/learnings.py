@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -279,7 +280,8 @@ class Learnings:
             NotFound: there is none.
         """
         with self._db.read() as connection:
-            return _learning(_row(connection, learning_id))
+            found = _learning(_row(connection, learning_id))
+        return replace(found, fault=self._ledger.changed([learning_id]).get(learning_id))
 
     def count(self, *, namespace: Namespace) -> int:
         """Return how many active learnings a namespace reads."""
@@ -386,7 +388,8 @@ class Learnings:
                 found |= {row.id: _learning(row) for row in rows}
                 for one in garbled:
                     _log.error("learning %s is not listed: it cannot be read; see `learngate doctor --repair`", one)
-            return [found[one] for one in ids if one in found]
+        faults = self._ledger.changed([*found])
+        return [replace(found[one], fault=faults.get(one)) for one in ids if one in found]
 
 
 def _refuse_pointless(learning: Learning, change: gate.Change) -> None:

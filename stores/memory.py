@@ -51,7 +51,7 @@ class Memory:
         self.vectors = Vectors(self.database, embedder)
         index = index_on(self.database, self.vectors)
         search = HybridSearch(self.database, self.vectors, index, dense_floor=dense_floor)
-        self.sessions = Sessions(self.database, forget_thread=self._forget_thread)
+        self.sessions = Sessions(self.database, search, forget_thread=self._forget_thread)
         self.users = Users(self.database, search)
         self.learnings = Learnings(self.database, search, self.ledger)
         self._saver: Threaded | None = None

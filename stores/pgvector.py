@@ -164,10 +164,12 @@ class PgvectorIndex:
             _rows.row_id == source.key,
             func.vector_dims(_rows.vector) == self._dimensions,
         )
-        query = select(source.key, source.table.c.body).where(source.table.c.scope == scope, source.active, ~there)
+        query = select(source.key.label("id"), source.text.label("text")).where(
+            source.table.c.scope == scope, source.active, ~there
+        )
         if ids is not None:
             query = query.where(source.key.in_(ids))
-        return {row.id: row.body for row in connection.execute(query)}
+        return {row.id: row.text for row in connection.execute(query)}
 
     def _count_rows(self) -> None:
         # Until the server comes round to it by itself, it takes a large scope for an empty one and sorts it all.

@@ -125,7 +125,9 @@ class Round:
                 self.take_away(child.table, of, f"what it belongs to went: {why}")
         for child, parent in NAMES:
             if parent.table is table:
-                self.write(put(child.table).where(child.in_(select(parent).where(its))).values({child: None}))
+                # A turn's place is another then, and is sealed anew at the end.
+                none = {child: None} | ({turns.c.checksum: None} if child.table is turns else {})
+                self.write(put(child.table).where(child.in_(select(parent).where(its))).values(none))
         self.copy(table, its, why)
         self.write(delete(table).where(its))
 

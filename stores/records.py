@@ -17,7 +17,7 @@ ProposalKind = Literal["new", "replace", "merge", "retire"]
 ProposalStatus = Literal["pending", "approved", "rejected"]
 LearningStatus = Literal["active", "retired"]
 DecisionType = Literal["approve", "edit", "reject"]
-Why = Literal["dense", "lexical", "both"]
+Why = Literal["dense", "lexical", "both", "when"]
 
 ROOT = ""
 """The parent of a session's first turn; `None` stands for "after the newest turn"."""
@@ -92,10 +92,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class TurnHit:
-    """A past turn that matches a query, best first by `score`."""
+    """A past turn that matches a query, best first by `score`; `why`: meaning, words, both, or its date."""
 
     turn: Turn
     score: float
+    why: Why = "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,10 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """An approved, reusable insight, in its current words."""
+    """An approved, reusable insight, in its current words.
+
+    `fault` says why it is not recalled though it is there: it is not what was signed, or what was written.
+    """
 
     id: int
     namespace: str
@@ -245,6 +249,7 @@ class Learning:
     created_at: datetime
     updated_at: datetime
     proposal_id: int
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from learngate.stores.embeddings import Vectors
 from learngate.stores.errors import StoreError
 from learngate.stores.garbled import ill_stored, times, unknown, unreadable
 from learngate.stores.quarantine import Mended, Round
-from learngate.stores.standing import links, orphans, reconciled, standing, unasked
+from learngate.stores.standing import links, orphans, places, reconciled, sealed, standing, unasked
 from learngate.stores.tables import checksum, memory_revisions, user_memories
 
 Step = Callable[[Round], Iterator[Mended]]
@@ -53,7 +53,7 @@ def reworded(at: Round) -> Iterator[Mended]:
 READ: tuple[Step, ...] = (ill_stored, unknown, times, unreadable, reworded, reconciled)
 """What mends each row by itself."""
 BELONG: tuple[Step, ...] = (orphans, unasked)
-STAND: tuple[Step, ...] = (standing, orphans, links)
+STAND: tuple[Step, ...] = (places, standing, orphans, links, sealed)
 """What mends how rows stand to each other."""
 DERIVE: tuple[Step, ...] = (derived_columns, vectors_in_use, told_changes)
 

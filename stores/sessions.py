@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,14 +11,20 @@ from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from learngate.stores import codec, lexical, tree
 from learngate.stores.database import Database
+from learngate.stores.dates import Span, named_days
 from learngate.stores.erasing import erase_turns, is_erased
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
+from learngate.stores.evidence import Candidate, weighed
+from learngate.stores.fusion import Fused
 from learngate.stores.guard import AnyText, Count, Name, guarded
+from learngate.stores.hybrid import HybridSearch
 from learngate.stores.lists import parts
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
 from learngate.stores.tables import messages, proposals, sessions, turns
 from learngate.stores.text import check_text
 
+CANDIDATES = 200
+"""How many turns each leg of a search brings."""
 MAX_ATTEMPTS = 5
 """A reflection that failed this often is left alone."""
 
@@ -48,8 +54,11 @@ class Placement:
 class Sessions:
     """Every conversation of a database. No method crosses from one user's session into another's."""
 
-    def __init__(self, database: Database, *, forget_thread: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, database: Database, search: HybridSearch, *, forget_thread: Callable[[str], None] | None = None
+    ) -> None:
         self._db = database
+        self._search = search
         self._forget_thread = forget_thread
 
     # -- whose it is -----------------------------------------------------------------------------------
@@ -217,19 +226,35 @@ class Sessions:
         ]
 
     def search(self, query: str, *, user_id: str | None, k: Count = 10) -> list[TurnHit]:
-        """Return a user's past turns that share words with `query`, best first.
+        """Return up to `k` of a user's past turns that fit `query`, best first.
 
-        Time and speaker are searched with the text.
+        A turn is found by its words and its meaning, those of the turn before it included, and gains by what
+        stands beside it, by its session, by a speaker whom the query names and by a day that it names
+        ("yesterday", "in May 2023").
         """
-        check_text(query, what="the query", limit=10_000)
+        asked = check_text(query, what="the query", limit=10_000)
+        if not lexical.content_words(asked) or k == 0:
+            return []
+        scope = tree.turn_scope(user_id)
+        found = {
+            row.id: row
+            for row in self._search("turn", [scope], asked, k=max(k, CANDIDATES), floor=False)
+            if row.why != "dense" or row.dense >= self._search.dense_floor
+        }
         with self._db.read() as connection:
-            scope = tree.turn_scope(user_id)
-            scores = dict(lexical.search(connection, turns, scopes=[scope], query=query, limit=k))
+            spans = named_days(asked, now())
+            dated = [seq for span in spans for seq in _within(connection, scope, span)]
+            candidates = _candidates(connection, scope, dict.fromkeys(dated, 0.0) | _scores(found))
+            scores = weighed(candidates, asked, spans)
+            best = sorted(scores, key=lambda seq: (-scores[seq], -seq))[:k]
             loaded: dict[int, Turn] = {}
-            for part in parts(scores):
+            for part in parts(best):
                 loaded |= tree.load(connection, select(turns).where(tree.among(part), turns.c.scope == scope))
-        hits = [TurnHit(turn, scores[seq]) for seq, turn in loaded.items()]
-        return sorted(hits, key=lambda hit: -hit.score)
+        return [
+            TurnHit(loaded[seq], scores[seq], found[seq].why if seq in found else "when")
+            for seq in best
+            if seq in loaded
+        ]
 
     # -- deleting --------------------------------------------------------------------------------------
 
@@ -298,6 +323,29 @@ class Sessions:
         return self._sessions(sessions.c.user_id.is_not_distinct_from(user_id), limit)
 
 
+def _within(connection: Connection, scope: str, span: Span) -> Sequence[int]:
+    """Return a user's newest turns of a span of time."""
+    start, end = span
+    mine = turns.c.scope == scope, turns.c.status == "complete"
+    query = select(turns.c.seq).where(*mine, turns.c.happened_at >= start, turns.c.happened_at < end)
+    return connection.scalars(query.order_by(turns.c.happened_at.desc()).limit(CANDIDATES)).all()
+
+
+def _scores(found: Mapping[int, Fused]) -> dict[int, float]:
+    return {seq: row.score for seq, row in found.items()}
+
+
+def _candidates(connection: Connection, scope: str, scores: Mapping[int, float]) -> list[Candidate]:
+    # Of a long turn the beginning is enough to see who speaks.
+    body = func.substr(turns.c.body, 1, 1_000).label("body")
+    query = select(turns.c.seq, turns.c.parent_seq, turns.c.session_id, turns.c.happened_at, body)
+    return [
+        Candidate(row.seq, row.parent_seq, row.session_id, row.happened_at, row.body, scores[row.seq])
+        for part in parts(scores)
+        for row in connection.execute(query.where(tree.among(part), turns.c.scope == scope))
+    ]
+
+
 _STANDING = select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == bindparam("session_id"))
 
 
@@ -318,10 +366,9 @@ def _open(connection: Connection, session_id: str, user_id: str | None) -> Stand
 
 
 def _title(body: str | None) -> str:
-    if not body:
-        return ""
-    first = body.split("\n", 1)[0]
-    return first.split(": ", 1)[-1][:80]
+    """Return the first words of a turn, of its `body`: the line after its date, without the speaker."""
+    words = (body or "").split("\n", 2)[1:2]
+    return words[0].split(": ", 1)[-1][:80] if words else ""
 
 
 def _refusal(session_id: str, user_id: str | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, func, select
+from sqlalchemy import ColumnElement, Row, Table, and_, func, select
 from sqlalchemy import update as put
 
 from learngate.stores import gate, lexical
@@ -20,8 +20,10 @@ from learngate.stores.lines import check
 from learngate.stores.quarantine import BELONGS, Mended, Round
 from learngate.stores.records import ProposalDraft
 from learngate.stores.tables import (
+    PLACE,
     learnings,
     messages,
+    place_checksum,
     proposals,
     revisions,
     sessions,
@@ -63,6 +65,49 @@ def unasked(at: Round) -> Iterator[Mended]:
     yield Mended("rows", said, len(ids), lost=True, rows=tuple(map(str, ids)))
 
 
+_PLACED = select(turns.c.seq, turns.c.checksum, *(turns.c[name] for name in PLACE))
+
+
+def places(at: Round) -> Iterator[Mended]:
+    """Put turns back where they were put: under their id, of their session's user, after the turn they followed."""
+    back: list[str] = []
+    astray: list[str] = []
+    for row in at.each(_PLACED, turns.c.seq):
+        if row.checksum in {None, place_checksum(row._asdict())}:
+            continue
+        right = next((one for one in _places(at, row) if place_checksum(row._asdict() | one) == row.checksum), None)
+        if right is not None:
+            back.append(str(row.seq))
+            at.write(put(turns).where(turns.c.seq == row.seq).values(**right))
+        else:
+            astray.append(str(row.seq))
+            at.take_away(turns, turns.c.seq == row.seq, "its place is not what was written")
+    if back:
+        yield Mended("rows", "turns stand again where they were put", len(back), rows=tuple(back))
+    if astray:
+        said = "turns whose place is not what was written are in quarantine"
+        yield Mended("rows", said, len(astray), lost=True, rows=tuple(astray))
+
+
+def _places(at: Round, row: Row[Any]) -> Iterator[dict[str, Any]]:
+    """Yield where a turn may have stood: what other rows say, and every earlier turn of its session."""
+    asked = select(messages.c.id).where(messages.c.turn_seq == row.seq, messages.c.position == 0)
+    ids = {row.id, at.connection.scalar(asked)}
+    owner = select(sessions.c.user_id).where(sessions.c.id == row.session_id)
+    users = {row.user_id, at.connection.scalar(owner)}
+    earlier = select(turns.c.seq).where(turns.c.session_id == row.session_id, turns.c.seq < row.seq)
+    parents = [row.parent_seq, *at.connection.scalars(earlier.order_by(turns.c.seq.desc())), None]
+    for parent in parents:
+        yield from ({"id": one, "user_id": user, "parent_seq": parent} for one in ids for user in users)
+
+
+def sealed(at: Round) -> Iterator[Mended]:
+    """Note where turns stand, now that the turns that they followed were set apart."""
+    for row in at.each(_PLACED.where(turns.c.checksum.is_(None)), turns.c.seq):
+        at.write(put(turns).where(turns.c.seq == row.seq).values(checksum=place_checksum(row._asdict())))
+    yield from ()
+
+
 def links(at: Round) -> Iterator[Mended]:
     """Mend where a turn follows one that is gone, and where a session's newest turn is."""
     above = turns.alias()
@@ -72,7 +117,7 @@ def links(at: Round) -> Iterator[Mended]:
     torn = turns.c.parent_seq.is_not(None) & ~there.exists()
     count = _count(at, turns, torn)
     if count:
-        at.write(put(turns).where(torn).values(parent_seq=None))
+        at.write(put(turns).where(torn).values(parent_seq=None, checksum=None))
         yield Mended("rows", "turns that followed one that is gone begin a branch", count, lost=True)
     complete = (turns.c.session_id == sessions.c.id) & (turns.c.status == "complete")
     newest_there = select(turns.c.id).where(complete, turns.c.id == sessions.c.newest)

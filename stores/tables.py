@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -147,6 +148,28 @@ erased_sessions = Table(
     Column("erased_at", Moment, nullable=False),
 )
 
+
+def checksum(text: str) -> int:
+    """Return a checksum of a text: an SQLite file has none, and a bit that flips on a disk makes other words."""
+    return zlib.crc32(text.encode())
+
+
+def place_checksum(turn: Mapping[str, Any]) -> int:
+    """Return the checksum of a turn's place, of its row: whose it is, in which session, and after which turn."""
+    return checksum("\0".join(str(turn[name]) for name in PLACE))
+
+
+PLACE = ("session_id", "id", "parent_seq", "user_id", "namespace")
+
+
+def _of_text(context: Any) -> int:
+    return checksum(context.get_current_parameters()["text"])
+
+
+def _of_place(context: Any) -> int:
+    return place_checksum(context.get_current_parameters())
+
+
 turns = Table(
     "turns",
     metadata,
@@ -160,14 +183,17 @@ turns = Table(
     Column("reflection", String, nullable=False),
     Column("reflection_attempts", Integer, nullable=False, default=0),
     Column("reflection_error", Text),
+    Column("checksum", BigInteger, default=_of_place, comment="of its place"),
     Column("happened_at", Moment, nullable=False),
     Column("recorded_at", Moment, nullable=False),
     Column("checkpoint_id", String),
     Column("usage", Json),
     Column("noted", Json, comment="what the model's own tools noted, until it has taken effect"),
     Column("scope", String, nullable=False, comment="whose turn it is, as one search token"),
-    Column("body", Text, nullable=False, comment="what full-text search reads"),
+    Column("body", Text, nullable=False, comment="what search reads: when it was, and who said what"),
+    Column("before", Text, nullable=False, default="", comment="what was said just before it, for search"),
     UniqueConstraint("session_id", "id"),
+    Index("turns_when", "scope", "happened_at"),
     Index("turns_reflection", "reflection", sqlite_where=_WAITING, postgresql_where=_WAITING),
     _one_of("status", "running", "complete", "failed", "cancelled"),
     _one_of("reflection", "off", "pending", "done", "failed"),
@@ -193,15 +219,6 @@ effects = Table(
     Column("effect", String, primary_key=True),
     Column("at", Moment, nullable=False),
 )
-
-
-def checksum(text: str) -> int:
-    """Return a checksum of a text: an SQLite file has none, and a bit that flips on a disk makes other words."""
-    return zlib.crc32(text.encode())
-
-
-def _of_text(context: Any) -> int:
-    return checksum(context.get_current_parameters()["text"])
 
 
 user_memories = Table(

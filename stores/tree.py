@@ -20,21 +20,25 @@ from sqlalchemy import (
 )
 
 from learngate.stores import codec, lexical
+from learngate.stores.changes import note_change
 from learngate.stores.database import upsert
 from learngate.stores.erasing import is_erased
 from learngate.stores.errors import NotFound, StoreUnusable
 from learngate.stores.lists import parts
 from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, TurnStatus, now
-from learngate.stores.tables import effects, messages, recalls, sessions, turns
+from learngate.stores.tables import PLACE, effects, messages, place_checksum, recalls, sessions, turns
 from learngate.stores.text import clean
 
 _turns = turns.c
+BEFORE = 2_000
+"""Characters of a turn by which the one after it is found, too."""
 STATUSES = get_args(TurnStatus)
 
 # What each turn asks is built once: building a statement takes longer than most of them take to run.
 _session_id: BindParameter[str] = bindparam("session_id")
 _turn_id: BindParameter[str] = bindparam("turn_id")
 _SEQ_OF = select(_turns.seq).where(_turns.session_id == _session_id, _turns.id == _turn_id)
+_ABOVE = select(_turns.seq, _turns.body).where(_turns.session_id == _session_id, _turns.id == _turn_id)
 _NEWEST = select(sessions.c.newest).where(sessions.c.id == _session_id).scalar_subquery()
 _SAID = (
     select(messages.c.turn_seq, messages.c.data)
@@ -51,7 +55,7 @@ _RECALLED = (
 def _line(top: Any) -> Select[Any]:
     """Return the query for the turns from one back to the root, up to `most` that were completed."""
     counts = case((_turns.status == "complete", 1), else_=0)
-    columns = _turns.seq, _turns.id, _turns.parent_seq, _turns.status
+    columns = _turns.seq, _turns.status, _turns.checksum, *(_turns[name] for name in PLACE)
     start = select(*columns, counts.label("steps")).where(_turns.session_id == _session_id, _turns.id == top)
     line = start.cte("line", recursive=True)
     line = line.union_all(
@@ -74,14 +78,17 @@ def record(connection: Connection, turn: Turn) -> None:
     parent = turn.parent
     if parent is None:
         parent = connection.scalar(select(sessions.c.newest).where(sessions.c.id == turn.session_id))
-    parent_seq = seq_of(connection, turn.session_id, parent) if parent else None
-    if parent and parent_seq is None:
+    above = (
+        connection.execute(_ABOVE, {"session_id": turn.session_id, "turn_id": parent}).first() if parent else None
+    )
+    if parent and above is None:
         raise NotFound(f"session {turn.session_id!r} has no turn {parent!r} to follow")
-    seq = connection.execute(
+    scope = turn_scope(turn.user_id)
+    made = connection.execute(
         insert(turns).values(
             session_id=turn.session_id,
             id=turn.id,
-            parent_seq=parent_seq,
+            parent_seq=above.seq if above else None,
             user_id=turn.user_id,
             namespace=turn.namespace,
             status=turn.status,
@@ -91,16 +98,18 @@ def record(connection: Connection, turn: Turn) -> None:
             checkpoint_id=turn.checkpoint_id,
             usage=turn.usage,
             noted=turn.noted,
-            scope=turn_scope(turn.user_id),
+            scope=scope,
             body=body(turn),
+            before=said_in(above.body) if above else "",
         )
     ).inserted_primary_key
-    assert seq is not None
+    assert made is not None
+    seq: int = made[0]
     connection.execute(
         insert(messages),
         [
             {
-                "turn_seq": seq[0],
+                "turn_seq": seq,
                 "position": position,
                 "id": message.id,
                 "role": message.type,
@@ -113,7 +122,9 @@ def record(connection: Connection, turn: Turn) -> None:
         ],
     )
     if turn.recalled:
-        connection.execute(insert(recalls), _recall_rows(seq[0], turn.recalled))
+        connection.execute(insert(recalls), _recall_rows(seq, turn.recalled))
+    if turn.status == "complete":
+        note_change(connection, "turn", seq, scope=scope, op="put")
     moved = {"newest": turn.id} if turn.status == "complete" else {}
     connection.execute(update(sessions).where(sessions.c.id == turn.session_id).values(deleted_at=None, **moved))
 
@@ -188,11 +199,17 @@ def chain(connection: Connection, session_id: str, head: str | None, limit: int)
             " `learngate doctor`"
         )
     for row in rows:
-        if row.status not in STATUSES:  # SQLite does not look at what it reads
-            raise StoreUnusable(
-                f"turn {row.id!r} of session {session_id!r} is damaged: restore a backup, or see `learngate doctor`"
-            )
+        _check(row)
     return [row for row in rows if row.status == "complete"]
+
+
+def _check(row: Row[Any]) -> None:
+    """Refuse a turn that does not stand where it was put: SQLite does not look at what it reads."""
+    place = row.checksum in {None, place_checksum(row._asdict())}
+    if not place or row.status not in STATUSES:
+        raise StoreUnusable(
+            f"turn {row.id!r} of session {row.session_id!r} is damaged: restore a backup, or see `learngate doctor`"
+        )
 
 
 def is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
@@ -213,6 +230,8 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
     rows = connection.execute(query).all()
     if not rows:
         return {}
+    for row in rows:
+        _check(row)
     seqs = [row.seq for row in rows]
     before = {row.parent_seq for row in rows if row.parent_seq}
     parents = {row.seq: row.id for row in rows}
@@ -279,10 +298,15 @@ def turn_scope(user_id: str | None) -> str:
 
 
 def body(turn: Turn) -> str:
-    """Return what full-text search reads of a turn: who said what, and when."""
+    """Return what search reads of a turn: when it was, on a line of its own, and who said what."""
     said = [
         f"{message.name or {'human': turn.user_id or 'user', 'ai': 'assistant'}.get(message.type)}: {message.text}"
         for message in turn.messages
         if message.type in {"human", "ai"} and message.text
     ]
-    return lexical.search_body(*said, f"{turn.happened_at:%A %d %B %Y %Y-%m-%d}")
+    return lexical.search_body(f"{turn.happened_at:%A %d %B %Y %Y-%m-%d}", *said)
+
+
+def said_in(body: str) -> str:
+    """Return what was said in a turn, of its `body`, as far as the turn after it is found by it."""
+    return body.partition("\n")[2][:BEFORE]

@@ -31,13 +31,21 @@ def create(connection: Connection, table: Table, *, active: str) -> None:
     Rows that are not active have none. Punctuation goes first: the parser would take `expense/ratio` for a path.
     """
     name = table.name
-    plain = f"translate(left(body, {INDEXED}), '{_PUNCTUATION}', repeat(' ', 32))"
-    lexemes = f"array_to_tsvector(ARRAY[scope::text]) || to_tsvector('learngate', {plain})".replace("%", "%%")
+    lexemes = f"array_to_tsvector(ARRAY[scope::text]) || {_lexemes('body')}"
+    if "before" in table.c:
+        # What was said before counts two fifths, as the server's own weights have it.
+        lexemes = f"setweight({lexemes}, 'A') || setweight({_lexemes('before')}, 'B')"
+    lexemes = lexemes.replace("%", "%%")
     connection.exec_driver_sql(
         f"ALTER TABLE {name} ADD COLUMN searchable tsvector"
         f" GENERATED ALWAYS AS (CASE WHEN {active.format(row=name)} THEN {lexemes} END) STORED"
     )
     connection.exec_driver_sql(f"CREATE INDEX {name}_searchable ON {name} USING gin (searchable)")
+
+
+def _lexemes(column: str) -> str:
+    plain = f"translate(left({column}, {INDEXED}), '{_PUNCTUATION}', repeat(' ', 32))"
+    return f"to_tsvector('learngate', {plain})"
 
 
 def search(

@@ -113,9 +113,9 @@ def test_doctor_changes_nothing(findings, known, rows):
 
 
 def test_vectors_are_counted(findings, stocked, path):
-    assert "0 vectors for 2 rows" in findings()["embedder"]["says"]
+    assert "0 vectors for 3 rows" in findings()["embedder"]["says"]
     stocked.learnings.search("comparing ETFs", namespace="default")
-    assert "1 vector for 2 rows" in findings()["embedder"]["says"]
+    assert "1 vector for 3 rows" in findings()["embedder"]["says"]
     with open_memory(f"sqlite:///{path}") as other, other.database.write() as connection:
         connection.exec_driver_sql("UPDATE embeddings SET embedder = 'another'")
     assert "1 of other embedders, not used" in findings()["embedder"]["says"]

@@ -28,7 +28,10 @@ READS: dict[str, Callable[[Memory], object]] = {
     "memories of another": lambda memory: memory.users.list("ben"),
     "recall": lambda memory: [hit.text for hit in memory.users.recall("ana", "costs")],
     "learnings": lambda memory: [
-        (one.id, one.title, one.insight) for one in memory.learnings.list(namespace="finance")
+        # With its fault, one that is not as it was signed is told apart.
+        (one.id, one.title, one.insight)
+        for one in memory.learnings.list(namespace="finance")
+        if one.fault is None
     ],
     "search of learnings": lambda memory: [
         hit.learning.insight for hit in memory.learnings.search("bond ETF duration", namespace="finance")

@@ -9,9 +9,9 @@ MANY = 66_000
 """More than a statement of PostgreSQL has parameters for."""
 COPIES = """
     INSERT INTO turns (seq, id, session_id, user_id, namespace, parent_seq, status, reflection,
-        reflection_attempts, happened_at, recorded_at, scope, body)
+        reflection_attempts, happened_at, recorded_at, scope, body, before)
     SELECT seq + n, 't' || n, session_id, user_id, namespace, seq + n - 1, status, reflection,
-        reflection_attempts, happened_at, recorded_at, scope, ''
+        reflection_attempts, happened_at, recorded_at, scope, '', ''
     FROM turns, generate_series(1, :most) AS n
 """
 

@@ -187,7 +187,7 @@ REFUSED = {
     "DELETE FROM revisions WHERE learning_id = 12": "learnings",
     "DELETE FROM decisions WHERE id = 1; DELETE FROM revisions WHERE decision_id = 1": "proposals",
     "UPDATE proposals SET namespace = 'n//m' WHERE id = 5": "proposals",
-    "UPDATE turns SET user_id = 'somebody' WHERE seq = 9": "turns",
+    "UPDATE turns SET user_id = 'somebody', checksum = NULL WHERE seq = 9": "turns",
     "UPDATE user_memories SET uid = 'no uid' WHERE id = 9": "user_memories",
 }
 
@@ -201,6 +201,30 @@ def test_what_cannot_stand_is_found_by_a_look_and_set_apart_by_a_repair(file, da
     assert set(damages.values()) <= {*apart}
     assert all(one.rows for one in done if one.lost and "branch" not in one.said and "newest turn" not in one.said)
     assert len({one.said for one in done}) == len(done) < 16
+
+
+@pytest.mark.parametrize(
+    "wrong", ["parent_seq = 1", "parent_seq = NULL", "user_id = 'bob'", "id = 'T8'", "id = 'T8', parent_seq = NULL"]
+)
+def test_a_turn_that_stands_elsewhere_is_refused_and_put_back_where_it_was(file, wrong):
+    with opened(file) as memory:
+        before = memory.sessions.window("s1", turns=99)
+    run(file, f"UPDATE turns SET {wrong} WHERE seq = 9")
+    with opened(file) as memory, pytest.raises(StoreUnusable, match="damaged"):
+        memory.sessions.window("s1", turns=99)
+    _, done, apart = found_and_mended(file)
+    assert not any(one.lost for one in done)
+    assert not apart
+    with opened(file) as memory:
+        assert memory.sessions.window("s1", turns=99) == before
+
+
+def test_a_turn_whose_place_nobody_knows_is_set_apart(file):
+    run(file, "UPDATE turns SET namespace = 'elsewhere' WHERE seq = 9")
+    _, done, apart = found_and_mended(file)
+    assert (apart["turns"], next(one.lost for one in done)) == (1, True)
+    with opened(file) as memory:
+        assert "t8" not in [turn.id for turn in memory.sessions.window("s1", turns=99)]
 
 
 def test_a_turn_whose_question_is_gone_is_in_no_prompt_and_the_session_goes_on(file):
