@@ -35,6 +35,7 @@ from learngate.stores.tree import turn_scope
 from tests.databases import database
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
+DAY = "Monday 23 November 2026 2026-11-23"
 console = Console(stderr=True)
 
 
@@ -101,7 +102,12 @@ def grow(memory: Memory, upto: int, *, per_session: int = 100) -> list[int]:
             if opened:
                 rows = [{"id": f"s{n}", "user_id": f"u{n}", "opened_at": now()} for n in opened]
                 connection.execute(insert(tables.sessions), rows)
-            connection.execute(insert(tables.turns), [_turn(seq, per_session) for seq in seqs])
+            made_turns = [_turn(seq, per_session) for seq in seqs]
+            connection.execute(insert(tables.turns), made_turns)
+            told = [
+                {"kind": "turn", "row_id": one["seq"], "scope": one["scope"], "op": "put"} for one in made_turns
+            ]
+            connection.execute(insert(tables.changes), told)
             connection.execute(insert(tables.messages), [row for seq in seqs for row in _messages(seq)])
             connection.execute(
                 text("UPDATE sessions SET newest = :id WHERE id = :session"),
@@ -132,8 +138,13 @@ def _turn(seq: int, per_session: int) -> dict[str, Any]:
         "happened_at": now(),
         "recorded_at": now(),
         "scope": turn_scope(user),
-        "body": f"{user}: What of fund {seq}?\nassistant: Fund {seq} is fine.",
+        "body": f"{DAY}\n{_words(user, seq)}",
+        "before": _words(user, seq - 1) if (seq - 1) % per_session else "",
     }
+
+
+def _words(user: str, seq: int) -> str:
+    return f"{user}: What of fund {seq}?\nassistant: Fund {seq} is fine."
 
 
 def _messages(seq: int) -> list[dict[str, Any]]:
@@ -161,7 +172,7 @@ def timed(memory: Memory, sessions: list[int], *, rounds: int = 400) -> dict[str
     def save() -> None:
         number = chosen.choice(sessions)
         said = (HumanMessage("And now?"), AIMessage("Now, too."))
-        memory.sessions.append(Turn(f"s{number}", said, user_id=f"u{number}"))
+        memory.sessions.record(Turn(f"s{number}", said, user_id=f"u{number}"))
 
     found = {}
     for name, work in (("load_history", load), ("save_turn", save)):
