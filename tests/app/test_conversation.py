@@ -25,7 +25,7 @@ BEFORE = {
     "history": ("sessions", "window", False),
     "memories": ("users", "recall", False),
     "learnings": ("learnings", "search", False),
-    "saving": ("sessions", "append", True),
+    "saving": ("sessions", "record", True),
     "remembering": ("users", "apply", True),
     "proposing": ("learnings", "propose_once", True),
 }
