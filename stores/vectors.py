@@ -48,7 +48,7 @@ class FaissIndex:
                 if index is None or index.ntotal == 0:
                     continue
                 if k:
-                    scores, ids = index.search(query.reshape(1, -1), min(k, index.ntotal))
+                    scores, ids = _nearest(index, query, min(k, index.ntotal))
                     found |= {int(i): float(s) for i, s in zip(ids[0], scores[0], strict=True) if i >= 0}
                 wanted -= found.keys()
                 held = wanted.intersection(_ids(index)) if wanted else ()
@@ -90,6 +90,22 @@ class FaissIndex:
             self._scopes[kind, scope] = _put(index, vectors | self._vectors.embed(kind, missing))
         if changed:
             self._cursor = changed[-1].seq
+
+
+def _nearest(index: Any, query: Vector, k: int) -> tuple[Any, Any]:
+    """Search with this thread alone: LangGraph's threads are new ones in each run, and each would make helpers.
+
+    The number of helpers is OpenMP's, of this thread only, and is set back: it is the host's, too.
+    """
+    import faiss
+
+    helpers = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        scores, ids = index.search(query.reshape(1, -1), k)
+    finally:
+        faiss.omp_set_num_threads(helpers)
+    return scores, ids
 
 
 def _ids(index: Any) -> set[int]:
