@@ -15,6 +15,6 @@ def load_history(state: State, *, sessions: Sessions, turns: int) -> dict[str, A
     the prompt is built.
     """
     turn = state["turn"]
-    window = sessions.window(turn["session_id"], turns=turns, head=turn["parent"])
+    window = sessions.window(turn["session_id"], turns=turns, head=turn["parent"], recalled=False)
     history = [RecalledItem(kind="turn", id=past.id, text=past.question[:80], shown=True) for past in window]
     return {"recall": {"history": history}}

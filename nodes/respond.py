@@ -34,7 +34,7 @@ def respond(
         mine = turn_messages(state)
         prompt = answer_prompt(
             instructions=instructions,
-            window=sessions.turns(state["turn"]["session_id"], past),
+            window=sessions.turns(state["turn"]["session_id"], past, recalled=False),
             recall=recall,
             turn=mine,
             room=history_budget * 4,

@@ -50,6 +50,9 @@ _RECALLED = (
     .where(recalls.c.turn_seq.in_(bindparam("seqs", expanding=True)))
     .order_by(recalls.c.kind, recalls.c.rank)
 )
+_RECORD, _SAY, _RECALL = insert(turns), insert(messages), insert(recalls)
+_THERE = update(sessions).where(sessions.c.id == bindparam("session")).values(deleted_at=None)
+_MOVED = _THERE.values(newest=bindparam("turn"))
 
 
 def _line(top: Any) -> Select[Any]:
@@ -84,29 +87,28 @@ def record(connection: Connection, turn: Turn) -> None:
     if parent and above is None:
         raise NotFound(f"session {turn.session_id!r} has no turn {parent!r} to follow")
     scope = turn_scope(turn.user_id)
-    made = connection.execute(
-        insert(turns).values(
-            session_id=turn.session_id,
-            id=turn.id,
-            parent_seq=above.seq if above else None,
-            user_id=turn.user_id,
-            namespace=turn.namespace,
-            status=turn.status,
-            reflection=turn.reflection,
-            happened_at=turn.happened_at,
-            recorded_at=now(),
-            checkpoint_id=turn.checkpoint_id,
-            usage=turn.usage,
-            noted=turn.noted,
-            scope=scope,
-            body=body(turn),
-            before=said_in(above.body) if above else "",
-        )
-    ).inserted_primary_key
+    row = {
+        "session_id": turn.session_id,
+        "id": turn.id,
+        "parent_seq": above.seq if above else None,
+        "user_id": turn.user_id,
+        "namespace": turn.namespace,
+        "status": turn.status,
+        "reflection": turn.reflection,
+        "happened_at": turn.happened_at,
+        "recorded_at": now(),
+        "checkpoint_id": turn.checkpoint_id,
+        "usage": turn.usage,
+        "noted": turn.noted,
+        "scope": scope,
+        "body": body(turn),
+        "before": said_in(above.body) if above else "",
+    }
+    made = connection.execute(_RECORD, row).inserted_primary_key
     assert made is not None
     seq: int = made[0]
     connection.execute(
-        insert(messages),
+        _SAY,
         [
             {
                 "turn_seq": seq,
@@ -122,11 +124,12 @@ def record(connection: Connection, turn: Turn) -> None:
         ],
     )
     if turn.recalled:
-        connection.execute(insert(recalls), _recall_rows(seq, turn.recalled))
+        connection.execute(_RECALL, _recall_rows(seq, turn.recalled))
     if turn.status == "complete":
         note_change(connection, "turn", seq, scope=scope, op="put")
-    moved = {"newest": turn.id} if turn.status == "complete" else {}
-    connection.execute(update(sessions).where(sessions.c.id == turn.session_id).values(deleted_at=None, **moved))
+        connection.execute(_MOVED, {"session": turn.session_id, "turn": turn.id})
+    else:
+        connection.execute(_THERE, {"session": turn.session_id})
 
 
 def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
@@ -225,8 +228,11 @@ def is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
     return connection.scalar(ancestor.where(_turns.seq == seq, _turns.status == "complete")) is not None
 
 
-def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
-    """Return the turns that a query over `turns` selects, whole, by their sequence number."""
+def load(connection: Connection, query: Select[Any], *, recalled: bool = True) -> dict[int, Turn]:
+    """Return the turns that a query over `turns` selects, whole, by their sequence number.
+
+    Without `recalled` they come without what was recalled for them, which takes as long as all the rest.
+    """
     rows = connection.execute(query).all()
     if not rows:
         return {}
@@ -242,7 +248,7 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
     for part in parts(seqs):
         for row in connection.execute(_SAID, {"seqs": part}):
             said[row.turn_seq].append(codec.recorded(row.data, session=session_of[row.turn_seq]))
-    recalled = _recalled(connection, seqs)
+    shown = _recalled(connection, seqs) if recalled else {}
     return {
         row.seq: Turn(
             session_id=row.session_id,
@@ -258,7 +264,7 @@ def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
             checkpoint_id=row.checkpoint_id,
             usage=row.usage,
             noted=row.noted,
-            recalled=tuple(recalled.get(row.seq, ())),
+            recalled=tuple(shown.get(row.seq, ())),
             error=row.reflection_error,
             attempts=row.reflection_attempts,
         )
