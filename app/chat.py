@@ -256,7 +256,8 @@ class Chat:
             "recorded": said.recorded,
             "stopped": said.stopped,
             "answer": said.answer,
-            "recall": {kind: said.recall.get(kind, []) for kind in ("history", "memories", "learnings")},
+            "recall": {kind: said.recall.get(kind, []) for kind in ("history", "memories", "learnings")}
+            | {kind: said.recall[kind] for kind in ("notes",) if kind in said.recall},
             "remembered": [
                 {"change": one.change, "id": one.memory.id, "text": one.memory.text} for one in said.changes
             ],

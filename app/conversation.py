@@ -17,6 +17,7 @@ from langgraph.types import Command
 from learngate.app.stopping import Stoppable, Stopped
 from learngate.graph import Context, build_graph
 from learngate.graph.routes import RECALL
+from learngate.nodes.state import Recall, merge_recall
 from learngate.stores import Decision, Memory, NotAllowed, Turn, UserMemory
 
 
@@ -191,8 +192,8 @@ class Conversation:
         if not isinstance(update, dict):
             return
         if node in RECALL:
-            said.recall |= update["recall"]
-            if len(said.recall) == len(RECALL):
+            said.recall = {**merge_recall(cast(Recall, said.recall), update["recall"])}
+            if len(said.recall.keys() - {"notes"}) == len(RECALL):
                 show.recalled(said.recall, (time.perf_counter() - began) * 1000)
         elif node == "respond":
             self._answered(update["messages"][-1], said, show)

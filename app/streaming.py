@@ -194,6 +194,8 @@ def recall_words(recall: Mapping[str, Any]) -> str:
     return (
         f"recalled {counted(shown('history'), 'turn')} · {counted(shown('memories'), 'memory', 'memories')}"
         f" · {counted(shown('learnings'), 'learning')}"
+        # Both kinds have the same reason as a rule.
+        + "".join(f" · {flat(note)}" for note in dict.fromkeys(recall.get("notes", {}).values()))
     )
 
 

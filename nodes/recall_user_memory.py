@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from learngate.nodes.state import RecalledItem, State, turn_messages
+from learngate.nodes.state import RecalledItem, State, noted, turn_messages
 from learngate.stores.users import Users
 
 
@@ -26,4 +26,4 @@ def recall_user_memory(state: State, *, users: Users, budget: int) -> dict[str, 
         )
         for hit in hits
     ]
-    return {"recall": {"memories": memories}}
+    return {"recall": noted("memories", memories, hits.note)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from learngate.nodes.state import RecalledItem, State, turn_messages
+from learngate.nodes.state import RecalledItem, State, noted, turn_messages
 from learngate.stores.learnings import Learnings
+from learngate.stores.meaning import Hits
 
 
 def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int) -> dict[str, Any]:
@@ -13,7 +14,7 @@ def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int)
     query, room = turn_messages(state)[0].text, budget * 4
     found: list[RecalledItem] = []
     # A picture without a word finds nothing.
-    hits = learnings.search(query, namespace=state["turn"]["namespace"], k=k) if query.strip() else []
+    hits = learnings.search(query, namespace=state["turn"]["namespace"], k=k) if query.strip() else Hits()
     for hit in hits:
         size = len(hit.learning.title) + len(hit.learning.insight)
         shown = size <= room
@@ -30,4 +31,4 @@ def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int)
                 shown=shown,
             )
         )
-    return {"recall": {"learnings": found}}
+    return {"recall": noted("learnings", found, hits.note)}

@@ -54,6 +54,8 @@ class Recall(TypedDict, total=False):
     history: list[RecalledItem]
     memories: list[RecalledItem]
     learnings: list[RecalledItem]
+    notes: dict[str, str]
+    """By kind, why it was not searched by the chosen embedder; only where it was not."""
 
 
 class Outcome(TypedDict):
@@ -90,8 +92,22 @@ class ProposalState(TypedDict):
 
 
 def merge_recall(old: Recall | None, new: Recall | None) -> Recall:
-    """Let the three recalling nodes, side by side, each write their own kind."""
-    return {**(old or {}), **(new or {})}
+    """Let the three recalling nodes, side by side, each write their own kind; all kinds at once begin anew."""
+    old, new = old or {}, new or {}
+    if new.keys() >= {"history", "memories", "learnings"}:
+        return new
+    merged: Recall = {**old, **new}
+    if "notes" in merged:
+        merged["notes"] = {**old.get("notes", {}), **new.get("notes", {})}
+    return merged
+
+
+def noted(kind: Literal["memories", "learnings"], items: list[RecalledItem], note: str) -> Recall:
+    """Return what a node recalled of a kind, with its note if there is one."""
+    recalled: Recall = {"memories": items} if kind == "memories" else {"learnings": items}
+    if note:
+        recalled["notes"] = {kind: note}
+    return recalled
 
 
 def collect(old: list[dict[str, Any]] | None, new: list[dict[str, Any]] | None) -> list[dict[str, Any]]:

@@ -1,28 +1,48 @@
-"""Embedders: the local default, and how any of them is named in the database."""
+"""Embedders: the local ones, how they are chosen, and how any of them is named in the database."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.embeddings import Embeddings
+
+from learngate.stores.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wordllama import WordLlamaInference
 
 DIMENSIONS = 256
+FLOORS = {"wordllama": 0.30, "minilm": 0.35}
+"""Cosine below which a dense hit alone is noise, for each local embedder (see docs/decisions)."""
+LOCAL = tuple(FLOORS)
+OTHER_FLOOR = 0.30
+"""The same for any other, unless `open_memory(dense_floor=…)` says more."""
 
 
-class WordLlamaEmbeddings(Embeddings):
+class LocalEmbeddings(Embeddings):
+    """One that runs in this process: nothing to wait for, no retry, no key."""
+
+    called: ClassVar[str]
+    """What chooses it."""
+    batch: ClassVar[int] = 256
+    patience: ClassVar[float | None] = None
+    """Seconds that one search may spend on vectors that are missing; `None`: until all are there."""
+
+
+class WordLlamaEmbeddings(LocalEmbeddings):
     """The local default: WordLlama with 256 dimensions; about 0.1 ms a text, no network, no key.
 
     Its weights come inside its wheel and are loaded at the first text.
     """
+
+    called = "wordllama"
 
     def __init__(self) -> None:
         self.model = f"wordllama-{DIMENSIONS}@{version('wordllama')}"
@@ -74,3 +94,28 @@ def embedder_name(embedder: Embeddings) -> str:
     """Return the name under which an embedder's vectors are kept; two that differ are never compared."""
     settings: Any = [getattr(embedder, name, None) for name in SETTINGS]
     return ":".join([type(embedder).__name__, *(str(s) for s in settings if s)])
+
+
+def floor_of(embedder: Embeddings) -> float:
+    """Return the cosine below which a dense hit alone is noise for an embedder."""
+    return FLOORS[embedder.called] if isinstance(embedder, LocalEmbeddings) else OTHER_FLOOR
+
+
+def chosen_embedder(named: Embeddings | str | None) -> Embeddings:
+    """Return the embedder that is meant: itself, one by its name, `$LEARNGATE_EMBEDDER`, or WordLlama.
+
+    Raises:
+        ConfigurationError: there is none of this name, or it needs a package that is not installed.
+    """
+    if isinstance(named, Embeddings):
+        return named
+    name = named or os.environ.get("LEARNGATE_EMBEDDER") or WordLlamaEmbeddings.called
+    if name == WordLlamaEmbeddings.called:
+        return WordLlamaEmbeddings()
+    if name == "minilm":
+        from learngate.stores.minilm import MiniLMEmbeddings
+
+        return MiniLMEmbeddings()
+    raise ConfigurationError(
+        f"{name!r} names no embedder: use 'wordllama', 'minilm', or open_memory(embedder=…) with any of LangChain's"
+    )

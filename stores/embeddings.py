@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, case, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, case, func, select
 
+from learngate.stores.asking import Asking, NotEmbedded
 from learngate.stores.database import Database, upsert
-from learngate.stores.embedders import embedder_name
-from learngate.stores.errors import StoreUnavailable
+from learngate.stores.embedders import LocalEmbeddings, embedder_name, floor_of
 from learngate.stores.tables import embeddings, learnings, turns, user_memories
 from learngate.stores.text import fingerprint
 
 Vector = NDArray[np.float32]
-BATCH = 256
+BATCH = 100
+"""Texts that an embedder which is not local is given at once: what most providers take."""
+PATIENCE = 5.0
+"""Seconds that one search may spend on vectors that are missing, where the embedder is not local."""
+PAGE = 2_000
+"""Rows that are looked at together for what they lack."""
 EMBEDDED = 8_000
 """Characters of a text that are embedded."""
 
@@ -49,14 +55,20 @@ class Vectors:
 
     def __init__(self, database: Database, embedder: Embeddings) -> None:
         self._db = database
-        self._embedder = embedder
+        self._asking = Asking(embedder)
+        local = embedder if isinstance(embedder, LocalEmbeddings) else None
+        self._batch = local.batch if local else BATCH
+        self._patience = local.patience if local else PATIENCE
         self.name = embedder_name(embedder)
+        self.floor = floor_of(embedder)
 
     def of_query(self, text: str) -> Vector:
-        """Return the unit vector of a query."""
-        with self._translated():
-            raw = self._embedder.embed_query(text)
-        vector: Vector = _unit(np.asarray([raw], dtype=np.float32))[0]
+        """Return the unit vector of a query.
+
+        Raises:
+            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
+        """
+        vector: Vector = _unit(self._asking.query(text))[0]
         return vector
 
     def load(
@@ -67,41 +79,97 @@ class Vectors:
         A vector of another length is none: two embedders may go by one name.
         """
         source = SOURCES[kind]
-        query = (
-            select(source.key.label("id"), source.text.label("text"), embeddings.c.digest, embeddings.c.vector)
-            .outerjoin(
-                embeddings,
-                and_(
-                    embeddings.c.kind == kind,
-                    embeddings.c.row_id == source.key,
-                    embeddings.c.embedder == self.name,
-                ),
-            )
-            .where(source.table.c.scope == scope, source.active)
-        )
+        query = self._with_vectors(kind).where(source.table.c.scope == scope, source.active)
         if ids is not None:
             query = query.where(source.key.in_(ids))
         vectors: dict[int, Vector] = {}
         missing: dict[int, str] = {}
         for row in connection.execute(query):
-            if row.vector is not None and len(row.vector) == dimensions and row.digest == fingerprint(row.text):
+            if _fits(row, dimensions):
                 vectors[row.id] = row.vector
             else:
                 missing[row.id] = row.text
         return vectors, missing
 
     def embed(self, kind: str, texts: dict[int, str]) -> dict[int, Vector]:
-        """Embed rows' texts in batches, store the vectors and return them."""
+        """Embed rows' texts in batches, store the vectors and return them.
+
+        What a batch brought is stored before the next one begins.
+
+        Raises:
+            NotEmbedded: the embedder failed, or there is more to do than one search can wait for.
+        """
         made: dict[int, Vector] = {}
         rows = list(texts.items())
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            with self._translated():
-                raw = self._embedder.embed_documents([text[:EMBEDDED] for _, text in batch])
-            vectors = _unit(np.asarray(raw, dtype=np.float32))
-            made |= {row_id: vector for (row_id, _), vector in zip(batch, vectors, strict=True)}
-            self._store(kind, dict(batch), made)
+        began = time.monotonic()
+        for start in range(0, len(rows), self._batch):
+            if start and self._patience is not None and time.monotonic() - began > self._patience:
+                raise NotEmbedded(
+                    f"{len(rows) - start:,} texts have no vector of {self.name} yet: see `learngate embed`"
+                )
+            made |= self._embed_batch(kind, dict(rows[start : start + self._batch]))
         return made
+
+    def embed_missing(self, *, bulk: bool = True) -> Iterator[tuple[int, int]]:
+        """Embed every active row that has no vector yet; yield how many rows are done, of how many.
+
+        Each batch is stored before the next one begins: whoever is stopped goes on where they were.
+
+        Raises:
+            NotEmbedded: the embedder failed.
+        """
+        dimensions = self._asking.documents(["learngate"], bulk=bulk).shape[1]
+        with self._db.read() as connection:
+            total = sum(
+                connection.scalar(select(func.count()).select_from(source.table).where(source.active)) or 0
+                for source in SOURCES.values()
+            )
+        done = 0
+        yield done, total
+        for kind in SOURCES:
+            last = 0
+            while True:
+                with self._db.read() as connection:
+                    size, last, missing = self._page(connection, kind, after=last, dimensions=dimensions)
+                if not size:
+                    break
+                rows = list(missing.items())
+                for start in range(0, len(rows), self._batch):
+                    batch = dict(rows[start : start + self._batch])
+                    self._embed_batch(kind, batch, bulk=bulk)
+                    yield min(total, done + start + len(batch)), total
+                done += size
+                yield min(total, done), total
+
+    def _page(
+        self, connection: Connection, kind: str, *, after: int, dimensions: int
+    ) -> tuple[int, int, dict[int, str]]:
+        """Return how many rows come next, the last of them, and the texts of those without a vector."""
+        source = SOURCES[kind]
+        rows = connection.execute(
+            self._with_vectors(kind).where(source.active, source.key > after).order_by(source.key).limit(PAGE)
+        ).all()
+        missing = {row.id: row.text for row in rows if not _fits(row, dimensions)}
+        return len(rows), rows[-1].id if rows else after, missing
+
+    def _embed_batch(self, kind: str, texts: dict[int, str], *, bulk: bool = False) -> dict[int, Vector]:
+        raw = self._asking.documents([text[:EMBEDDED] for text in texts.values()], bulk=bulk)
+        made: dict[int, Vector] = dict(zip(texts, _unit(raw), strict=True))
+        self._store(kind, texts, made)
+        return made
+
+    def _with_vectors(self, kind: str) -> Any:
+        source = SOURCES[kind]
+        return select(
+            source.key.label("id"), source.text.label("text"), embeddings.c.digest, embeddings.c.vector
+        ).outerjoin(
+            embeddings,
+            and_(
+                embeddings.c.kind == kind,
+                embeddings.c.row_id == source.key,
+                embeddings.c.embedder == self.name,
+            ),
+        )
 
     def _store(self, kind: str, texts: dict[int, str], vectors: dict[int, Vector]) -> None:
         source = SOURCES[kind]
@@ -135,14 +203,9 @@ class Vectors:
                 made,
             )
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            # Every provider has errors of its own, and none is importable without its package.
-            reason = f"{type(error).__name__}: {error}"
-            raise StoreUnavailable(f"the embedder {self.name} did not answer ({reason}): try again") from error
+
+def _fits(row: Row[Any], dimensions: int) -> bool:
+    return row.vector is not None and len(row.vector) == dimensions and row.digest == fingerprint(row.text)
 
 
 def _unit(vectors: Vector) -> Vector:

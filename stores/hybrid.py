@@ -8,15 +8,13 @@ from sqlalchemy import Connection, select
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
-from learngate.stores.embeddings import SOURCES, Vectors
+from learngate.stores.embeddings import SOURCES
 from learngate.stores.fusion import Fused, fuse
-from learngate.stores.protocols import VectorIndex
+from learngate.stores.meaning import Hits, Meaning
 from learngate.stores.text import words
 
 CANDIDATES = 50
 """How many rows each leg brings before fusion."""
-DENSE_FLOOR = 0.30
-"""Cosine below which a dense hit alone is noise; for WordLlama (see docs/decisions)."""
 LEXICAL_FLOOR = 0.50
 """Share of the query's content words that a row must hold where its cosine is below the floor."""
 
@@ -24,30 +22,26 @@ LEXICAL_FLOOR = 0.50
 class HybridSearch:
     """Finds rows of one kind by meaning and by words at once."""
 
-    def __init__(
-        self, database: Database, vectors: Vectors, index: VectorIndex, *, dense_floor: float = DENSE_FLOOR
-    ) -> None:
+    def __init__(self, database: Database, meaning: Meaning) -> None:
         self._db = database
-        self._vectors = vectors
-        self._index = index
-        self.dense_floor = dense_floor
+        self._meaning = meaning
 
-    def __call__(self, kind: str, scopes: Sequence[str], query: str, *, k: int, floor: bool = True) -> list[Fused]:
-        """Return up to `k` rows of these scopes, best first; with `floor`, none that is merely the nearest."""
-        vector = self._vectors.of_query(query)
+    def __call__(self, kind: str, scopes: Sequence[str], query: str, *, k: int, floor: bool = True) -> Hits[Fused]:
+        """Return up to `k` rows of these scopes, best first; with `floor`, none that is merely the nearest.
+
+        Where the embedder gives nothing to compare, words alone find them, and the hits' `note` says so.
+        """
         source = SOURCES[kind]
         with self._db.read() as connection:
             found = dict(
                 lexical.search(connection, source.table, scopes=scopes, query=query, limit=max(k, CANDIDATES))
             )
             held = self._coverage(connection, kind, query, found) if floor else {}
-        dense = self._index.search(kind, scopes, vector, max(k, CANDIDATES), also=found)
-        ranked = fuse(dense, found)
+        near = self._meaning.search(kind, scopes, query, max(k, CANDIDATES), also=found)
+        ranked = fuse(near.rows, found)
         if floor:
-            ranked = [
-                row for row in ranked if row.dense >= self.dense_floor or held.get(row.id, 0.0) >= LEXICAL_FLOOR
-            ]
-        return ranked[:k]
+            ranked = [row for row in ranked if row.dense >= near.floor or held.get(row.id, 0.0) >= LEXICAL_FLOOR]
+        return Hits(ranked[:k], note=near.note, floor=near.floor)
 
     def _coverage(self, connection: Connection, kind: str, query: str, found: dict[int, float]) -> dict[int, float]:
         """Return the share of the query's content words that each row holds; two words at the least."""

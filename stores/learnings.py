@@ -15,6 +15,7 @@ from learngate.stores.errors import Conflict, InvalidInput, NotFound
 from learngate.stores.guard import Count, Name, Namespace, guarded
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.lists import parts
+from learngate.stores.meaning import Hits
 from learngate.stores.records import (
     Decision,
     DecisionRecord,
@@ -305,7 +306,7 @@ class Learnings:
             _row(connection, learning_id)
             return [_revision(row) for row in connection.execute(_history(learning_id))]
 
-    def search(self, query: str, *, namespace: Namespace, k: Count = 5, floor: bool = True) -> list[LearningHit]:
+    def search(self, query: str, *, namespace: Namespace, k: Count = 5, floor: bool = True) -> Hits[LearningHit]:
         """Return up to `k` active learnings that the namespace reads and that fit `query`, best first.
 
         Below the floor nothing is returned, however near it is; `floor=False` ranks without one. With an audit
@@ -319,17 +320,18 @@ class Learnings:
         scopes = [lexical.scope_token("namespace", one) for one in spaces]
         ranked = self._search("learning", scopes, text, k=k, floor=floor)
         if not ranked:
-            return []
+            return Hits(note=ranked.note)
         # The index found them by a token of their namespace, which is derived.
         active = select(learnings).where(_learnings.namespace.in_(spaces), _learnings.status == "active")
         with self._db.read() as connection:
             rows = self._ledger.standing(connection, active, [row.id for row in ranked])
             by_id = {row.id: _learning(row) for row in rows}
-        return [
+        hits = (
             LearningHit(by_id[row.id], row.score, row.why, row.dense, row.lexical)
             for row in ranked
             if row.id in by_id
-        ]
+        )
+        return Hits(hits, note=ranked.note)
 
     # -- repeats -----------------------------------------------------------------------------------------
 

@@ -15,15 +15,16 @@ from langchain_core.embeddings import Embeddings
 from learngate.stores.audit import Ledger
 from learngate.stores.backup import back_up
 from learngate.stores.database import Database
-from learngate.stores.embedders import WordLlamaEmbeddings
+from learngate.stores.embedders import chosen_embedder
 from learngate.stores.embeddings import Vectors
 from learngate.stores.erasing import Fate, Receipt, ThreadSaver, erase_user
 from learngate.stores.errors import Conflict
 from learngate.stores.exporting import exported
-from learngate.stores.hybrid import DENSE_FLOOR, HybridSearch
+from learngate.stores.hybrid import HybridSearch
 from learngate.stores.importing import Imported, imported
 from learngate.stores.keys import find_head, find_key
 from learngate.stores.learnings import Learnings
+from learngate.stores.meaning import Leg, Meaning
 from learngate.stores.migrations import migrate
 from learngate.stores.protocols import VectorIndex
 from learngate.stores.sessions import Sessions
@@ -40,7 +41,9 @@ DEFAULT_URL = "sqlite:///learngate.db"
 class Memory:
     """The three memories of one database; open it with `open_memory`, close it, or use it in a `with`."""
 
-    def __init__(self, url: str, *, embedder: Embeddings, dense_floor: float, audit_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, embedder: Embeddings, dense_floor: float | None = None, audit_key: str | None = None
+    ) -> None:
         self.database = Database(url)
         try:
             self.ledger = Ledger(self.database, find_key(self.database, audit_key), find_head(self.database))
@@ -49,8 +52,9 @@ class Memory:
             self.database.close()
             raise
         self.vectors = Vectors(self.database, embedder)
-        index = index_on(self.database, self.vectors)
-        search = HybridSearch(self.database, self.vectors, index, dense_floor=dense_floor)
+        floor = self.vectors.floor if dense_floor is None else dense_floor
+        leg = Leg(self.vectors, index_on(self.database, self.vectors), floor)
+        search = HybridSearch(self.database, Meaning(self.database, leg, self._leg))
         self.sessions = Sessions(self.database, search, forget_thread=self._forget_thread)
         self.users = Users(self.database, search)
         self.learnings = Learnings(self.database, search, self.ledger)
@@ -133,6 +137,10 @@ class Memory:
             self._saver.close()
         self.database.close()
 
+    def _leg(self, embedder: Embeddings) -> Leg:
+        vectors = Vectors(self.database, embedder)
+        return Leg(vectors, index_on(self.database, vectors), vectors.floor)
+
     def _forget_thread(self, thread_id: str) -> None:
         self.checkpointer().delete_thread(thread_id)
 
@@ -165,22 +173,24 @@ def index_on(database: Database, vectors: Vectors) -> VectorIndex:
 def open_memory(
     url: str | None = None,
     *,
-    embedder: Embeddings | None = None,
-    dense_floor: float = DENSE_FLOOR,
+    embedder: Embeddings | str | None = None,
+    dense_floor: float | None = None,
     audit_key: str | None = None,
 ) -> Memory:
     """Open the memory in a database, bringing its schema up to date.
 
     `url` defaults to `$LEARNGATE_DB`, else `sqlite:///learngate.db`; `"sqlite://"` is a database in memory,
-    for tests. `embedder` is any LangChain `Embeddings`, by default WordLlama, which needs no network;
-    `dense_floor` is the cosine below which a hit is noise for that embedder. `audit_key` signs what is learned, so
+    for tests. `embedder` is any LangChain `Embeddings`, or `"minilm"` (the extra `embed`) or `"wordllama"`;
+    by default `$LEARNGATE_EMBEDDER`, else WordLlama, which needs no network. `dense_floor` is the cosine below
+    which a hit is noise, where the embedder's own does not fit. `audit_key` signs what is learned, so
     that whoever changes it past the gate is noticed: by default `$LEARNGATE_AUDIT_KEY`, else what is in the file
     `learngate.db.key` beside the database, else nothing is signed.
 
     Raises:
-        ConfigurationError: the URL names no database that learngate speaks to, or the key is no good.
+        ConfigurationError: the URL names no database that learngate speaks to, the embedder's package is not
+            installed, or the key is no good.
         StoreUnusable: it is a folder, not a database, of a newer schema, or another program's.
         StoreUnavailable: it is locked or read-only.
     """
     chosen = url or os.environ.get("LEARNGATE_DB") or DEFAULT_URL
-    return Memory(chosen, embedder=embedder or WordLlamaEmbeddings(), dense_floor=dense_floor, audit_key=audit_key)
+    return Memory(chosen, embedder=chosen_embedder(embedder), dense_floor=dense_floor, audit_key=audit_key)

@@ -19,6 +19,7 @@ from learngate.stores.fusion import Fused
 from learngate.stores.guard import AnyText, Count, Name, guarded
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.lists import parts
+from learngate.stores.meaning import Hits
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
 from learngate.stores.tables import messages, proposals, sessions, turns
 from learngate.stores.text import check_text
@@ -127,17 +128,14 @@ class Sessions:
             raise NotFound(f"session {session_id!r} has no turn {turn_id!r}: see `learngate sessions show`")
         return found[0]
 
-    def turns(self, session_id: str, ids: Sequence[str], *, recalled: bool = True) -> list[Turn]:
-        """Return the turns with these ids, in their order; ids that the session does not have are skipped.
-
-        Without `recalled` they come without what was recalled for them, in half the time.
-        """
+    def turns(self, session_id: str, ids: Sequence[str]) -> list[Turn]:
+        """Return the turns with these ids, in their order; ids that the session does not have are skipped."""
         if not ids:
             return []
         by_id: dict[str, Turn] = {}
         with self._db.read() as connection:
             for part in parts(ids):
-                found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(part)), recalled=recalled)
+                found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(part)))
                 by_id |= {turn.id: turn for turn in found.values()}
         return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
 
@@ -157,20 +155,16 @@ class Sessions:
                 for row in connection.execute(query.where(messages.c.id.in_(part)))
             }
 
-    def window(
-        self, session_id: str, *, turns: Count = 5, head: str | None = None, recalled: bool = True
-    ) -> list[Turn]:
+    def window(self, session_id: str, *, turns: Count = 5, head: str | None = None) -> list[Turn]:
         """Return the last completed turns on one branch, oldest first.
 
-        `head` names the branch's last turn; `None` takes the session's newest, `""` an empty branch. `recalled`
-        is as in `turns`.
+        `head` names the branch's last turn; `None` takes the session's newest, `""` an empty branch.
         """
         with self._db.read() as connection:
             chain = tree.chain(connection, session_id, head, turns)
             found: dict[int, Turn] = {}
             for part in parts(sorted(row.seq for row in chain)):
-                chosen = tree.of_session(session_id, tree.among(part))
-                found |= tree.load(connection, chosen, recalled=recalled)
+                found |= tree.load(connection, tree.of_session(session_id, tree.among(part)))
         return [*found.values()]
 
     def place(self, session_id: str, *, head: str | None, message_id: str, keep: Count) -> Placement:
@@ -232,7 +226,7 @@ class Sessions:
             Session(row.id, row.user_id, row.opened_at, row.turns, row.last_at, _title(row.body)) for row in rows
         ]
 
-    def search(self, query: str, *, user_id: str | None, k: Count = 10) -> list[TurnHit]:
+    def search(self, query: str, *, user_id: str | None, k: Count = 10) -> Hits[TurnHit]:
         """Return up to `k` of a user's past turns that fit `query`, best first.
 
         A turn is found by its words and its meaning, those of the turn before it included, and gains by what
@@ -241,13 +235,10 @@ class Sessions:
         """
         asked = check_text(query, what="the query", limit=10_000)
         if not lexical.content_words(asked) or k == 0:
-            return []
+            return Hits()
         scope = tree.turn_scope(user_id)
-        found = {
-            row.id: row
-            for row in self._search("turn", [scope], asked, k=max(k, CANDIDATES), floor=False)
-            if row.why != "dense" or row.dense >= self._search.dense_floor
-        }
+        ranked = self._search("turn", [scope], asked, k=max(k, CANDIDATES), floor=False)
+        found = {row.id: row for row in ranked if row.why != "dense" or row.dense >= ranked.floor}
         with self._db.read() as connection:
             spans = named_days(asked, now())
             dated = [seq for span in spans for seq in _within(connection, scope, span)]
@@ -257,11 +248,12 @@ class Sessions:
             loaded: dict[int, Turn] = {}
             for part in parts(best):
                 loaded |= tree.load(connection, select(turns).where(tree.among(part), turns.c.scope == scope))
-        return [
+        hits = [
             TurnHit(loaded[seq], scores[seq], found[seq].why if seq in found else "when")
             for seq in best
             if seq in loaded
         ]
+        return Hits(hits, note=ranked.note, floor=ranked.floor)
 
     # -- deleting --------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from learngate.stores.erasing import erase_memories
 from learngate.stores.errors import InvalidInput, NotFound, StoreUnusable
 from learngate.stores.guard import AnyText, Count, Name, Namespace, guarded
 from learngate.stores.hybrid import HybridSearch
+from learngate.stores.meaning import Hits
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
 from learngate.stores.tables import checksum, memory_revisions, user_memories
 from learngate.stores.text import MEMORY_LIMIT, check_text, clean, digest, lineage
@@ -120,7 +121,7 @@ class Users:
 
     def recall(
         self, user_id: Name, query: AnyText, *, budget: Count = 600, namespace: Namespace | None = None
-    ) -> list[MemoryHit]:
+    ) -> Hits[MemoryHit]:
         """Return the memories that matter to a message, within `budget` tokens (of four characters).
 
         All of them while they fit, pinned ones first; else the pinned and the most relevant. What was found
@@ -136,13 +137,15 @@ class Users:
                 mine.with_only_columns(func.sum(func.length(_memories.text) + ITEM_COST)).order_by(None)
             )
             if not size:
-                return []
+                return Hits()
             if size <= room:
-                return [MemoryHit(_memory(row), 1.0) for row in connection.execute(mine)]
+                return Hits(MemoryHit(_memory(row), 1.0) for row in connection.execute(mine))
             pinned = connection.execute(mine.where(_memories.pinned).limit(50)).all()
         # What is kept for other namespaces is ranked with the rest, and must not crowd it out.
         k = 50 if namespace is None else 1000
-        ranked = self._search("memory", [_scope(user_id)], clean(query), k=k, floor=False) if query.strip() else []
+        ranked = (
+            self._search("memory", [_scope(user_id)], clean(query), k=k, floor=False) if query.strip() else Hits()
+        )
         scores = {row.id: row.score for row in ranked}
         # A picture without a word asks for nothing in particular: then the latest go first.
         relevant = mine.where(_memories.id.in_(scores)) if scores else mine.limit(50)
@@ -151,7 +154,7 @@ class Users:
         hits = [MemoryHit(_memory(row), 1.0) for row in pinned]
         held = {hit.memory.id for hit in hits}
         others = [MemoryHit(_memory(row), scores.get(row.id, 0.0)) for row in found if row.id not in held]
-        return _within(room, hits + sorted(others, key=lambda hit: -hit.score))
+        return Hits(_within(room, hits + sorted(others, key=lambda hit: -hit.score)), note=ranked.note)
 
     def erase(self, user_id: Name) -> int:
         """Delete every memory of a user with its history and vectors; return how many there were.

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 UNSET = (
     "LEARNGATE_DB",
     "LEARNGATE_MODEL",
+    "LEARNGATE_EMBEDDER",
     "LEARNGATE_AUDIT_KEY",
     "LEARNGATE_AUDIT_HEAD",
     "GOOGLE_API_KEY",

@@ -8,6 +8,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.types import Command, Send
 
+from learngate.app.streaming import recall_words
 from learngate.graph import Context, build_graph, reflect_pending
 from learngate.graph.scripted import ScriptedChat, learning
 from learngate.graph.scripted import memory as facts
@@ -18,7 +19,6 @@ from learngate.stores import (
     NotAllowed,
     NotFound,
     ProposalDraft,
-    StoreUnavailable,
     Turn,
     open_memory,
 )
@@ -203,15 +203,29 @@ def test_nobodys_words_pose_as_recalled_data(memory: Memory) -> None:
     assert "⟦" not in spy.prompts[-1][-1].text
 
 
-def test_an_embedder_that_is_down_is_a_clear_error() -> None:
+def test_an_embedder_that_is_down_costs_no_turn_and_the_trace_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learngate.stores.asking.PAUSE_SECONDS", 0)
+    down = [True]
+
     class Down(DeterministicFakeEmbedding):
         def embed_query(self, text: str) -> list[float]:
-            raise ConnectionError("refused")
+            if down:
+                raise ConnectionError("refused")
+            return super().embed_query(text)
 
     with open_memory("sqlite://", embedder=Down(size=8)) as memory:
         memory.learnings.add(ProposalDraft("ETFs", GOOD), namespace="finance", actor="kim")
-        with pytest.raises(StoreUnavailable, match="the embedder Down:8 did not answer"):
-            memory.learnings.search("ETFs", namespace="finance")
+        for number in range(40):
+            memory.users.remember("ana", f"fact {number} about ETFs and the costs of them " + "and more " * 20)
+        graph = build_graph(memory, model=ScriptedChat())
+        recall = ask(graph, ("user", "compare tracking and expense"))["recall"]
+        assert [(item["id"], item["why"]) for item in recall["learnings"]] == [(1, "lexical")]
+        told = "searched by words alone: the embedder Down:8 did not answer (ConnectionError: refused)"
+        assert recall["notes"].keys() == {"memories", "learnings"}
+        assert all(note.startswith(told) for note in recall["notes"].values())
+        assert told in recall_words(recall)
+        down.clear()
+        assert "notes" not in ask(graph, ("user", "compare tracking and expense"))["recall"]
 
 
 def test_a_resume_whose_checkpoint_is_lost_is_refused_and_the_session_goes_on(memory: Memory) -> None:

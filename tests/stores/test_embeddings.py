@@ -1,8 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 from sqlalchemy import select
 
-from learngate.stores import Memory, StoreUnavailable, open_memory
+from learngate.stores import Memory, open_memory
 from learngate.stores.embeddings import BATCH
 from learngate.stores.tables import embeddings
 from tests.stores.support import Hashed, draft
@@ -102,7 +104,8 @@ def test_the_vectors_of_two_embedders_stand_side_by_side(url):
         assert stored(one) == [(1, "Hashed", 16), (1, "Other", 16)]
 
 
-def test_a_provider_that_is_down_says_so_and_is_asked_again():
+def test_a_provider_that_is_down_says_so_and_is_asked_again(monkeypatch):
+    monkeypatch.setattr("learngate.stores.asking.PAUSE_SECONDS", 0)
     embedder = Faulty()
     with open_memory("sqlite://", embedder=embedder) as memory:
         fill(memory, "mind costs")
@@ -111,8 +114,11 @@ def test_a_provider_that_is_down_says_so_and_is_asked_again():
         fill(memory, "mind all costs")
         memory.learnings.retire(1, actor="ana")
         for _ in range(2):
-            with pytest.raises(StoreUnavailable, match=r"Faulty.* did not answer .*the provider is down"):
-                find(memory, "costs")
+            hits = memory.learnings.search("mind costs", namespace="n")
+            assert [(hit.learning.id, hit.why, hit.dense) for hit in hits] == [(2, "lexical", 0.0)]
+            assert re.fullmatch(
+                r"searched by words alone: .*Faulty.* did not answer .*the provider is down.*", hits.note
+            )
         embedder.fail = False
         assert find(memory, "costs") == [2]
 

@@ -143,7 +143,9 @@ class VectorIndexConformance:
         memory.users.forget("ana", 2)
         assert index.search("memory", mine, query, 9) == {}
 
-    def test_an_embedder_that_fails_in_the_middle_loses_no_row(self, memory):
+    def test_an_embedder_that_fails_in_the_middle_loses_no_row(self, memory, monkeypatch):
+        monkeypatch.setattr("learngate.stores.asking.PAUSE_SECONDS", 0)
+        monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0)
         embedder = Faulty()
         index, query = index_of(memory, embedder), unit("rule")
         fill(memory, 3)

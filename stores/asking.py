@@ -1,0 +1,135 @@
+"""Asking an embedder within bounds: one that is slow, broken or far away costs a search little, and seldom."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+
+from learngate.stores.embedders import LocalEmbeddings, embedder_name
+from learngate.stores.errors import StoreUnavailable
+
+CALL_SECONDS = 5.0
+"""How long an embedder that is not local may take while a search waits, its second attempt included."""
+BULK_SECONDS = 60.0
+"""The same for one batch where nobody waits for a search."""
+PAUSE_SECONDS = 30.0
+"""How long searches go without an embedder that failed, before it is asked again."""
+ATTEMPTS = 2
+WAIT_SECONDS = 0.2
+"""Between two attempts."""
+
+_log = logging.getLogger(__name__)
+
+
+class NotEmbedded(StoreUnavailable):
+    """There is no vector: the embedder failed, is left alone for a while after it did, or has much to do yet."""
+
+
+class Asking:
+    """One embedder, and when it may be asked again. Safe under threads."""
+
+    def __init__(self, embedder: Embeddings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._embedder = embedder
+        self._local = isinstance(embedder, LocalEmbeddings)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._paused_until = float("-inf")
+        self._reason = ""
+
+    def query(self, text: str) -> NDArray[np.float32]:
+        """Return the raw vector of a query.
+
+        Raises:
+            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
+        """
+        return self._asked(lambda: [self._embedder.embed_query(text)], 1, CALL_SECONDS)
+
+    def documents(self, texts: Sequence[str], *, bulk: bool = False) -> NDArray[np.float32]:
+        """Return the raw vectors of texts, in their order; `bulk` is patient, and asks in spite of a pause.
+
+        Raises:
+            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
+        """
+        seconds = BULK_SECONDS if bulk else CALL_SECONDS
+        return self._asked(lambda: self._embedder.embed_documents([*texts]), len(texts), seconds, anyway=bulk)
+
+    def _asked(
+        self, call: Callable[[], list[list[float]]], size: int, seconds: float, *, anyway: bool = False
+    ) -> NDArray[np.float32]:
+        if not anyway:
+            self._refuse_while_paused()
+        try:
+            vectors = _shaped(call() if self._local else _bounded(call, seconds), size)
+        except Exception as error:
+            # Every provider has errors of its own, and none is importable without its package.
+            raise NotEmbedded(self._failed(error)) from error
+        with self._lock:
+            if self._reason:
+                _log.info("the embedder %s answers again", embedder_name(self._embedder))
+            self._paused_until, self._reason = float("-inf"), ""
+        return vectors
+
+    def _refuse_while_paused(self) -> None:
+        with self._lock:
+            left = self._paused_until - self._clock()
+            if left > 0:
+                raise NotEmbedded(f"{self._reason}; it is asked again in {left:.0f} s")
+
+    def _failed(self, error: Exception) -> str:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"the embedder {embedder_name(self._embedder)} did not answer ({said[:300]})"
+        with self._lock:
+            known = self._clock() < self._paused_until
+            self._paused_until, self._reason = self._clock() + PAUSE_SECONDS, reason
+        # Of those who asked at once, one says it.
+        _log.log(
+            logging.DEBUG if known else logging.WARNING,
+            "%s: searches go by words for %.0f s",
+            reason,
+            PAUSE_SECONDS,
+        )
+        return reason
+
+
+def _bounded(call: Callable[[], list[list[float]]], seconds: float) -> list[list[float]]:
+    """Make a call, and once more where it fails, within so many seconds; then stop waiting for it."""
+    done = threading.Event()
+    outcome: list[list[list[float]] | BaseException] = []
+
+    def work() -> None:
+        deadline = time.monotonic() + seconds
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                outcome.append(call())
+                break
+            except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+                last = attempt == ATTEMPTS or not isinstance(error, Exception)
+                if last or time.monotonic() + WAIT_SECONDS > deadline:
+                    outcome.append(error)
+                    break
+                # Set by nobody else before the end: this is how long to wait.
+                done.wait(WAIT_SECONDS)
+        done.set()
+
+    # A thread of its own, because no two clients take a timeout alike, and one that hangs must not
+    # keep the process from ending.
+    threading.Thread(target=work, name="learngate-embedder", daemon=True).start()
+    if not done.wait(seconds):
+        raise TimeoutError(f"nothing came within {seconds:g} s")
+    answer = outcome[0]
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _shaped(raw: list[list[float]], size: int) -> NDArray[np.float32]:
+    vectors = np.asarray(raw, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != size or vectors.shape[1] == 0:
+        raise ValueError(f"it gave vectors of shape {vectors.shape} for {size} texts")
+    return vectors
