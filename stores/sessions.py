@@ -128,14 +128,17 @@ class Sessions:
             raise NotFound(f"session {session_id!r} has no turn {turn_id!r}: see `learngate sessions show`")
         return found[0]
 
-    def turns(self, session_id: str, ids: Sequence[str]) -> list[Turn]:
-        """Return the turns with these ids, in their order; ids that the session does not have are skipped."""
+    def turns(self, session_id: str, ids: Sequence[str], *, recalled: bool = True) -> list[Turn]:
+        """Return the turns with these ids, in their order; ids that the session does not have are skipped.
+
+        Without `recalled` they come without what was recalled for them, in half the time.
+        """
         if not ids:
             return []
         by_id: dict[str, Turn] = {}
         with self._db.read() as connection:
             for part in parts(ids):
-                found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(part)))
+                found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(part)), recalled=recalled)
                 by_id |= {turn.id: turn for turn in found.values()}
         return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
 
@@ -155,16 +158,20 @@ class Sessions:
                 for row in connection.execute(query.where(messages.c.id.in_(part)))
             }
 
-    def window(self, session_id: str, *, turns: Count = 5, head: str | None = None) -> list[Turn]:
+    def window(
+        self, session_id: str, *, turns: Count = 5, head: str | None = None, recalled: bool = True
+    ) -> list[Turn]:
         """Return the last completed turns on one branch, oldest first.
 
-        `head` names the branch's last turn; `None` takes the session's newest, `""` an empty branch.
+        `head` names the branch's last turn; `None` takes the session's newest, `""` an empty branch. `recalled`
+        is as in `turns`.
         """
         with self._db.read() as connection:
             chain = tree.chain(connection, session_id, head, turns)
             found: dict[int, Turn] = {}
             for part in parts(sorted(row.seq for row in chain)):
-                found |= tree.load(connection, tree.of_session(session_id, tree.among(part)))
+                chosen = tree.of_session(session_id, tree.among(part))
+                found |= tree.load(connection, chosen, recalled=recalled)
         return [*found.values()]
 
     def place(self, session_id: str, *, head: str | None, message_id: str, keep: Count) -> Placement:
