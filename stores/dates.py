@@ -14,9 +14,11 @@ MONTHS = (
     "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+MOST = 8
+"""How many spans of time a question names at the most: each costs a look into the database."""
 NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
-_MONTH = "|".join(f"{name}|{name[:3]}" for name in MONTHS)
+_MONTH = "|".join(f"{name}|{name[:3]}" for name in MONTHS) + "|sept"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _SHAPES = [
     r"(?P<year>\d{4})-(?P<number>\d{1,2})-(?P<day>\d{1,2})",
@@ -39,7 +41,7 @@ def named_days(query: str, today: datetime) -> list[Span]:
     text = " ".join(query.casefold().split())
     midnight = today.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     found = [*_absolute(text), *_relative(text, midnight)]
-    return [span for span in found if span is not None]
+    return list(dict.fromkeys(span for span in found if span is not None))[:MOST]
 
 
 def _absolute(text: str) -> Iterator[Span | None]:
@@ -87,7 +89,7 @@ def _back(midnight: datetime, unit: str, count: int) -> Span | None:
 
 def _span(year: int, month: int | None, day: int | None) -> Span | None:
     try:
-        start = datetime(year, month or 1, day or 1, tzinfo=UTC)
+        start = datetime(year, 1 if month is None else month, 1 if day is None else day, tzinfo=UTC)
         if day is not None:
             return _days(start, 1)
         if month is None or month == 12:

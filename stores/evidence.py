@@ -7,7 +7,7 @@ The weights are round numbers that hold for each of two embedders and every conv
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,12 +47,13 @@ def weighed(candidates: Sequence[Candidate], query: str, spans: Sequence[Span]) 
             beside[one.seq] = max(beside[one.seq], own[one.parent_seq])
             beside[one.parent_seq] = max(beside[one.parent_seq], one.score)
     sessions = _sessions(candidates)
-    named = _named(candidates, query)
+    speakers = {one.seq: _speakers(one.body) for one in candidates}
+    named = _named(set().union(*speakers.values()), query)
     return {
         one.seq: one.score
         + NEIGHBOUR * beside[one.seq]
         + SESSION * sessions[one.session_id]
-        + SPEAKER * (named is not None and named in _speakers(one.body))
+        + SPEAKER * (named in speakers[one.seq])
         + WHEN * any(start <= one.happened_at < end for start, end in spans)
         for one in candidates
     }
@@ -68,10 +69,9 @@ def _sessions(candidates: Sequence[Candidate]) -> dict[str, float]:
     return {session: fit / best if best > 0 else 0.0 for session, fit in fits.items()}
 
 
-def _named(candidates: Sequence[Candidate], query: str) -> str | None:
+def _named(everybody: Set[str], query: str) -> str | None:
     """Return the one speaker whom the question names, if it is one."""
     asked = _in_words(query)
-    everybody = {speaker for one in candidates for speaker in _speakers(one.body)}
     named = {one for one in everybody if _in_words(one) in asked}
     return named.pop() if len(named) == 1 else None
 

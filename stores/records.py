@@ -92,11 +92,16 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class TurnHit:
-    """A past turn that matches a query, best first by `score`; `why`: meaning, words, both, or its date."""
+    """A past turn that matches a query, best first by `score`; `why`: meaning, words, both, or its date.
+
+    `before` and `after` are the turns beside it in its session, where they were asked for and are there.
+    """
 
     turn: Turn
     score: float
     why: Why = "both"
+    before: Turn | None = None
+    after: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)

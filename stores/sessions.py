@@ -24,8 +24,10 @@ from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, Turn
 from learngate.stores.tables import messages, proposals, sessions, turns
 from learngate.stores.text import check_text
 
-CANDIDATES = 200
-"""How many turns each leg of a search brings."""
+CANDIDATES = 100
+"""How many turns each leg of a search brings; twice as many find no more, and take twice as long."""
+SPOKEN = 1_000
+"""Characters of a turn in which search looks for who speaks: of a long one the beginning is enough."""
 MAX_ATTEMPTS = 5
 """A reflection that failed this often is left alone."""
 
@@ -233,12 +235,12 @@ class Sessions:
             Session(row.id, row.user_id, row.opened_at, row.turns, row.last_at, _title(row.body)) for row in rows
         ]
 
-    def search(self, query: str, *, user_id: str | None, k: Count = 10) -> Hits[TurnHit]:
+    def search(self, query: str, *, user_id: str | None, k: Count = 10, beside: bool = False) -> Hits[TurnHit]:
         """Return up to `k` of a user's past turns that fit `query`, best first.
 
         A turn is found by its words and its meaning, those of the turn before it included, and gains by what
         stands beside it, by its session, by a speaker whom the query names and by a day that it names
-        ("yesterday", "in May 2023").
+        ("yesterday", "in May 2023"). With `beside` each hit brings the turns before and after it, too.
         """
         asked = check_text(query, what="the query", limit=10_000)
         if not lexical.content_words(asked) or k == 0:
@@ -252,11 +254,18 @@ class Sessions:
             candidates = _candidates(connection, scope, dict.fromkeys(dated, 0.0) | _scores(found))
             scores = weighed(candidates, asked, spans)
             best = sorted(scores, key=lambda seq: (-scores[seq], -seq))[:k]
+            before, after = tree.beside(connection, best) if beside else ({}, {})
             loaded: dict[int, Turn] = {}
-            for part in parts(best):
+            for part in parts({*best, *before.values(), *after.values()}):
                 loaded |= tree.load(connection, select(turns).where(tree.among(part), turns.c.scope == scope))
         hits = [
-            TurnHit(loaded[seq], scores[seq], found[seq].why if seq in found else "when")
+            TurnHit(
+                loaded[seq],
+                scores[seq],
+                found[seq].why if seq in found else "when",
+                before=loaded.get(before.get(seq, 0)),
+                after=loaded.get(after.get(seq, 0)),
+            )
             for seq in best
             if seq in loaded
         ]
@@ -341,14 +350,22 @@ def _scores(found: Mapping[int, Fused]) -> dict[int, float]:
     return {seq: row.score for seq, row in found.items()}
 
 
+_CANDIDATES = select(
+    turns.c.seq,
+    turns.c.parent_seq,
+    turns.c.session_id,
+    turns.c.happened_at,
+    func.substr(turns.c.body, 1, SPOKEN).label("body"),
+).where(turns.c.seq.in_(bindparam("seqs", expanding=True)), turns.c.scope == bindparam("scope"))
+
+
 def _candidates(connection: Connection, scope: str, scores: Mapping[int, float]) -> list[Candidate]:
-    # Of a long turn the beginning is enough to see who speaks.
-    body = func.substr(turns.c.body, 1, 1_000).label("body")
-    query = select(turns.c.seq, turns.c.parent_seq, turns.c.session_id, turns.c.happened_at, body)
     return [
-        Candidate(row.seq, row.parent_seq, row.session_id, row.happened_at, row.body, scores[row.seq])
+        Candidate(seq, parent_seq, session_id, happened_at, body, scores[seq])
         for part in parts(scores)
-        for row in connection.execute(query.where(tree.among(part), turns.c.scope == scope))
+        for seq, parent_seq, session_id, happened_at, body in connection.execute(
+            _CANDIDATES, {"seqs": part, "scope": scope}
+        )
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from typing import Any, get_args
 
 from sqlalchemy import (
@@ -228,6 +229,23 @@ def is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
     return connection.scalar(ancestor.where(_turns.seq == seq, _turns.status == "complete")) is not None
 
 
+def beside(connection: Connection, seqs: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the completed turns right before and right after each of these: {turn: the one beside it}.
+
+    Where a session branches after a turn, its newest branch is taken.
+    """
+    above, complete = turns.alias("above"), _turns.status == "complete"
+    before: dict[int, int] = {}
+    after: dict[int, int] = {}
+    for part in parts(seqs):
+        parents = select(_turns.seq, above.c.seq).join(above, above.c.seq == _turns.parent_seq)
+        parents = parents.where(among(part), above.c.status == "complete")
+        before |= dict(connection.execute(parents).all())
+        children = select(_turns.parent_seq, _turns.seq).where(_turns.parent_seq.in_(part), complete)
+        after |= dict(connection.execute(children.order_by(_turns.seq)).all())
+    return before, after
+
+
 def load(connection: Connection, query: Select[Any], *, recalled: bool = True) -> dict[int, Turn]:
     """Return the turns that a query over `turns` selects, whole, by their sequence number.
 
@@ -310,7 +328,8 @@ def body(turn: Turn) -> str:
         for message in turn.messages
         if message.type in {"human", "ai"} and message.text
     ]
-    return lexical.search_body(f"{turn.happened_at:%A %d %B %Y %Y-%m-%d}", *said)
+    # Its day is UTC's, as in `dates` and as in a row that is read back, whatever zone it was given in.
+    return lexical.search_body(f"{turn.happened_at.astimezone(UTC):%A %d %B %Y %Y-%m-%d}", *said)
 
 
 def said_in(body: str) -> str:
