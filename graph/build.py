@@ -26,7 +26,7 @@ from learngate.graph.models import model_name, reflector_of, resolve_model, with
 from learngate.nodes.flow import both_ways
 from learngate.nodes.prompts import INSTRUCTIONS
 from learngate.nodes.state import State
-from learngate.nodes.tools import MEMORY_TOOLS
+from learngate.nodes.tools import MEMORY_TOOLS, past_sessions
 from learngate.stores import ConfigurationError, Memory, StoreUnavailable
 from learngate.stores.records import ReflectionStatus
 from learngate.stores.sessions import Sessions
@@ -59,6 +59,7 @@ class Budgets:
     memory_tokens: int = 600
     learnings: int = 5
     learning_tokens: int = 800
+    past_tokens: int = 1_500
     kept_turns: int = 10
     tool_rounds: int = 8
 
@@ -82,15 +83,16 @@ def build_graph(
     a turn is reflected on: `"inline"` after the answer, `"background"` by `learngate reflect` or
     `reflect_pending`, or `"off"`. `pause` says whether the run waits at the gate for a human; where it is
     false, or the run has no checkpointer to wait in, a proposal waits in the inbox only. `memory_tools` lets
-    the model itself remember and propose. `checkpointer` defaults to the memory's own; `None` leaves it to
-    the host (a server, a parent graph).
+    the model itself remember, propose and search the user's past sessions. `checkpointer` defaults to the
+    memory's own; `None` leaves it to the host (a server, a parent graph).
 
     Raises:
         ConfigurationError: something that can never work, with how to mend it.
     """
     budgets = budgets or Budgets()
     chat = resolve_model(model)
-    given = _tools(tools, memory_tools=memory_tools)
+    own = (*MEMORY_TOOLS, past_sessions(memory.sessions, budget=budgets.past_tokens)) if memory_tools else ()
+    given = _tools(tools, own)
     _refuse_options(reflection, pause, checkpointer, budgets)
     reflector = reflector_of(chat) if reflection == "inline" else None
     builder = _wire(
@@ -211,9 +213,9 @@ def reflection_failed(state: State, error: NodeError, *, sessions: Sessions) -> 
     return Command(goto=routes.next_effect(state))
 
 
-def _tools(tools: Sequence[BaseTool | Callable[..., Any]], *, memory_tools: bool) -> list[BaseTool]:
+def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseTool]) -> list[BaseTool]:
     given = [one if isinstance(one, BaseTool) else as_tool(one) for one in tools]
-    given += MEMORY_TOOLS if memory_tools else ()
+    given += own
     names = [one.name for one in given]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

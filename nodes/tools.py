@@ -1,6 +1,7 @@
-"""Tools by which the model itself remembers and proposes; what they note takes the same road as a reflection's.
+"""Tools by which the model itself remembers, proposes and looks back.
 
-They say "noted" only of what will take effect, and else what is wrong with it.
+What the first two note takes the same road as a reflection's; they say "noted" only of what will take effect,
+and else what is wrong with it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from langchain_core.tools import BaseTool, InjectedToolCallId, tool
 from langgraph.prebuilt import InjectedState
 from langgraph.types import Command
 
+from learngate.nodes.prompts import PAST_TOOL, past_lines
 from learngate.nodes.reflection import MemoryChange, cleaned, weakness
 from learngate.stores.errors import InvalidInput
+from learngate.stores.sessions import Sessions
 from learngate.stores.text import MEMORY_LIMIT, check_text, clean
 
 
@@ -54,6 +57,36 @@ def propose_learning(
 
 
 MEMORY_TOOLS: tuple[BaseTool, ...] = (remember, propose_learning)
+
+
+PAST_HITS = 5
+
+
+def past_sessions(sessions: Sessions, *, budget: int) -> BaseTool:
+    """Return the tool that searches the past sessions of whoever speaks, within `budget` tokens a search.
+
+    Whose they are is taken from the state that the door wrote, never from what the model asks for.
+    """
+
+    @tool(PAST_TOOL)
+    def search_past_sessions(query: str, state: Annotated[dict[str, Any], InjectedState]) -> str:
+        """Search what this user and you said in earlier conversations.
+
+        Ask in a few words for what it was about; name who said it and when ("last week", "in May 2024"), if known.
+        """
+        turn, recall = state["turn"], state.get("recall") or {}
+        if turn["user_id"] is None:
+            return "not searched: nobody is signed in, so there are no past sessions of theirs"
+        # The window stands in the prompt already.
+        known = {(turn["session_id"], item["id"]) for item in recall.get("history", [])}
+        try:
+            hits = sessions.search(clean(query), user_id=turn["user_id"], k=PAST_HITS + len(known), beside=True)
+        except InvalidInput as problem:
+            return f"not searched: {problem}"
+        new = [hit for hit in hits if (hit.turn.session_id, hit.turn.id) not in known][:PAST_HITS]
+        return "\n".join(past_lines(new, room=budget * 4)) or "nothing was found in this user's past sessions"
+
+    return search_past_sessions
 
 
 def _earlier(state: dict[str, Any], tool_call_id: str) -> bool:
