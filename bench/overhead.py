@@ -2,9 +2,9 @@
 
     python -m bench.overhead [--turns 200] [--many] [--rival-python PYTHON | --no-rival]
 
-Each turn has a history of 5, the user's memories, 100 learnings searched by meaning and by words, an SQLite file and
-checkpoints, and a reflection (Agno: memory extraction) that finds nothing. The sides take turns, a session of 20 at a
-time. `--many` adds a user with 10,000 memories (some minutes: Agno takes seconds a turn).
+Each turn has a history of 5, the user's memories, 100 learnings searched by meaning and by words, an SQLite file
+and checkpoints, and a reflection (Agno: memory extraction) that finds nothing. The sides alternate, a session of 20
+at a time. `--many` adds a user with 10,000 memories (some minutes: Agno takes seconds a turn).
 """
 
 from __future__ import annotations

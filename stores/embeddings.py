@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ BATCH = 100
 """Texts that an embedder which is not local is given at once: what most providers take."""
 PATIENCE = 5.0
 """Seconds that one search may spend on vectors that are missing, where the embedder is not local."""
+PART = 10_000
+"""So many vectors are handed over at a time."""
 PAGE = 2_000
 """Rows that are looked at together for what they lack."""
 EMBEDDED = 8_000
@@ -72,11 +74,19 @@ class Vectors:
         return vector
 
     def load(
-        self, connection: Connection, kind: str, *, scope: str, dimensions: int, ids: Sequence[int] | None = None
+        self,
+        connection: Connection,
+        kind: str,
+        *,
+        scope: str,
+        dimensions: int,
+        ids: Sequence[int] | None = None,
+        part: Callable[[dict[int, Vector]], None] | None = None,
     ) -> tuple[dict[int, Vector], dict[int, str]]:
         """Return the vectors of a scope's active rows, and the texts of those that have none yet.
 
-        A vector of another length is none: two embedders may go by one name.
+        A vector of another length is none: two embedders may go by one name. Of many, each `PART` goes to `part`
+        as soon as it is read, so that they are never all in memory at once; the rest is returned.
         """
         source = SOURCES[kind]
         query = self._with_vectors(kind).where(source.table.c.scope == scope, source.active)
@@ -87,6 +97,9 @@ class Vectors:
         for row in connection.execute(query):
             if _fits(row, dimensions):
                 vectors[row.id] = row.vector
+                if part is not None and len(vectors) == PART:
+                    part(vectors)
+                    vectors = {}
             else:
                 missing[row.id] = row.text
         return vectors, missing
