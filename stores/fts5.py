@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Table, text
 
 from learngate.stores.errors import StoreUnusable
 
-WEIGHTS = {"body": 3.0, "before": 1.0}
-"""What a word in a row's own text counts, and one in what was said before it."""
+WEIGHTS = {"body": 3.0, "before": 1.0, "applies_when": 3.0}
+"""What a word counts: in a row's own text, in what was said before it, and once more in a learning's trigger."""
 
 
 def create(connection: Connection, table: Table, *, active: str) -> None:

@@ -23,12 +23,21 @@ class Fused:
     why: Why
 
 
-def fuse(dense: Mapping[int, float], lexical: Mapping[int, float], *, weight: float = 0.5) -> list[Fused]:
+def fuse(
+    dense: Mapping[int, float],
+    lexical: Mapping[int, float],
+    *,
+    weight: float = 0.5,
+    trust: Mapping[int, float] | None = None,
+) -> list[Fused]:
     """Return the rows of both legs, best first; `weight` is the dense leg's share.
 
-    `dense` holds cosines and `lexical` positive BM25 scores; a row that one leg lacks scores 0 there.
+    `dense` holds cosines and `lexical` positive BM25 scores; a row that one leg lacks scores 0 there. `trust`
+    is, by row, how much of its scaled lexical score counts (0…1); without it, all.
     """
     scaled_dense, scaled_lexical = _scaled(dense), _scaled(lexical)
+    if trust is not None:
+        scaled_lexical = {i: score * trust.get(i, 0.0) for i, score in scaled_lexical.items()}
     fused = [
         Fused(
             id=i,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from math import log
 
 from sqlalchemy import Connection, select
 
 from learngate.stores import lexical
+from learngate.stores.copies import without_copies
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES
 from learngate.stores.fusion import Fused, fuse
@@ -16,7 +19,13 @@ from learngate.stores.text import words
 CANDIDATES = 50
 """How many rows each leg brings before fusion."""
 LEXICAL_FLOOR = 0.50
-"""Share of the query's content words that a row must hold where its cosine is below the floor."""
+"""Share of the query's words, two at the least, that a row must hold where its cosine is below the floor."""
+WEIGHED = frozenset({"learning"})
+"""Kinds whose words count by the share of the question that they are.
+
+A row that has one word of six says little about the question: without this, a question in other words than its
+learning's was found by meaning and lost again to such rows.
+"""
 
 
 class HybridSearch:
@@ -32,31 +41,43 @@ class HybridSearch:
         Where the embedder gives nothing to compare, words alone find them, and the hits' `note` says so.
         """
         source = SOURCES[kind]
+        asked = {lexical.stem(word) for word in lexical.content_words(query)}
+        weighed = floor or kind in WEIGHED
         with self._db.read() as connection:
             found = dict(
                 lexical.search(connection, source.table, scopes=scopes, query=query, limit=max(k, CANDIDATES))
             )
-            held = self._coverage(connection, kind, query, found) if floor else {}
+            held = self._held(connection, kind, asked, found) if weighed else {}
         near = self._meaning.search(kind, scopes, query, max(k, CANDIDATES), also=found)
-        ranked = fuse(near.rows, found)
+        ranked = fuse(near.rows, found, trust=_trust(asked, held) if weighed else None)
         if floor:
-            ranked = [row for row in ranked if row.dense >= near.floor or held.get(row.id, 0.0) >= LEXICAL_FLOOR]
+            # One word that is shared may be chance, even where it is half of the question.
+            named = {row for row, shared in held.items() if len(shared) >= max(2, LEXICAL_FLOOR * len(asked))}
+            ranked = [row for row in ranked if row.dense >= near.floor or row.id in named]
+            with self._db.read() as connection:
+                ranked = without_copies(connection, kind, near.embedder, ranked, k)
         return Hits(ranked[:k], note=near.note, floor=near.floor)
 
-    def _coverage(self, connection: Connection, kind: str, query: str, found: dict[int, float]) -> dict[int, float]:
-        """Return the share of the query's content words that each row holds; two words at the least."""
-        asked = {_stem(word) for word in lexical.content_words(query)}
-        if len(asked) < 2 or not found:
+    def _held(
+        self, connection: Connection, kind: str, asked: set[str], found: dict[int, float]
+    ) -> dict[int, set[str]]:
+        """Return which of the query's content words each row holds."""
+        if not asked or not found:
             return {}
         source = SOURCES[kind]
         bodies = connection.execute(
             select(source.key.label("id"), source.text.label("text")).where(source.key.in_(found), source.active)
         )
-        return {row.id: len(asked & {_stem(w) for w in words(row.text)}) / len(asked) for row in bodies}
+        return {row.id: asked & {lexical.stem(word) for word in words(row.text)} for row in bodies}
 
 
-def _stem(word: str) -> str:
-    """Fold an English plural; enough to compare a question's words with a row's."""
-    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
-        return word[:-1]
-    return word
+def _trust(asked: set[str], held: dict[int, set[str]]) -> dict[int, float]:
+    """Return, by row, how much its words say: fully from half of the question on, else the share of it, squared.
+
+    A word that few of the rows hold is a larger share.
+    """
+    counts = Counter(word for shared in held.values() for word in shared)
+    weight = {word: log(1 + (len(held) + 1) / (counts[word] + 0.5)) for word in asked}
+    whole = sum(weight.values()) or 1.0
+    shares = {row: sum(weight[word] for word in shared) / whole for row, shared in held.items()}
+    return {row: 1.0 if share >= LEXICAL_FLOOR else share**2 for row, share in shares.items()}

@@ -27,6 +27,8 @@ STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905 - a list of a hundred quoted words is no easier to read
 )
 
+ENDINGS = ("ings", "ing", "ed", "es", "s")
+
 
 def scope_token(kind: str, scope: str) -> str:
     """Return the one search token that stands for a namespace or a user."""
@@ -59,6 +61,19 @@ def content_words(query: str) -> list[str]:
     distinct = list(dict.fromkeys(words(clean(query))))
     content = [word for word in distinct if word not in STOP_WORDS] or distinct
     return content[:64] + _pairs(content)[:64]
+
+
+def stem(word: str) -> str:
+    """Return what is left of an English word without its ending; enough to compare two texts' words in memory.
+
+    The databases' own stemmers are not within reach here. Any other word stays, or is folded alike on both sides.
+    """
+    for ending in ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+            word = word[: -len(ending)]
+            break
+    doubled = len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls"
+    return word[:-1] if doubled else word.removesuffix("e") if len(word) > 3 else word
 
 
 def prepare(connection: Connection) -> None:

@@ -37,6 +37,8 @@ class Near:
     rows: dict[int, float]
     floor: float
     note: str = ""
+    embedder: str = ""
+    """The name of whose vectors were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class Meaning:
         """Return the rows nearest to a query; none, with a note, where nothing could be compared."""
         wanted = list(also)
         try:
-            return Near(self._chosen.search(kind, scopes, query, k, wanted), self._chosen.floor)
+            rows = self._chosen.search(kind, scopes, query, k, wanted)
+            return Near(rows, self._chosen.floor, embedder=self._chosen.vectors.name)
         except NotEmbedded as error:
             reason = str(error)
         for name in LOCAL:
@@ -82,7 +85,7 @@ class Meaning:
                 found = leg.search(kind, scopes, query, k, wanted)
             except NotEmbedded:
                 continue
-            return Near(found, leg.floor, f"searched by {name}: {reason}")
+            return Near(found, leg.floor, f"searched by {name}: {reason}", leg.vectors.name)
         return Near({}, self._chosen.floor, f"searched by words alone: {reason}")
 
     def _other(self, name: str, kind: str, scopes: Sequence[str]) -> Leg | None:

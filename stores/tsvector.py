@@ -35,6 +35,9 @@ def create(connection: Connection, table: Table, *, active: str) -> None:
     if "before" in table.c:
         # What was said before counts two fifths, as the server's own weights have it.
         lexemes = f"setweight({lexemes}, 'A') || setweight({_lexemes('before')}, 'B')"
+    if "applies_when" in table.c:
+        # A learning's trigger is in its body, too: its words count twice.
+        lexemes = f"{lexemes} || {_lexemes('applies_when')}"
     lexemes = lexemes.replace("%", "%%")
     connection.exec_driver_sql(
         f"ALTER TABLE {name} ADD COLUMN searchable tsvector"

@@ -45,3 +45,11 @@ def test_what_both_legs_find_beats_what_one_finds():
 def test_a_leg_with_one_score_counts_fully():
     assert [(row.id, row.score) for row in fuse({1: 0.2}, {2: 5.0})] == [(1, 0.5), (2, 0.5)]
     assert fuse({}, {}) == []
+
+
+def test_a_row_with_one_word_of_many_does_not_push_away_what_is_near():
+    dense, words = {1: 0.5, 2: 0.4, 3: 0.0}, {3: 9.0}
+    assert fuse(dense, words)[0].id == 1
+    assert [row.id for row in fuse(dense, words, trust={3: 0.04})] == [1, 2, 3]
+    assert [row.id for row in fuse(dense, words, weight=0.4)] == [3, 1, 2]
+    assert [row.id for row in fuse(dense, words, weight=0.4, trust={})] == [1, 2, 3]
