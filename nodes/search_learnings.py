@@ -6,15 +6,35 @@ from typing import Any
 
 from learngate.nodes.state import RecalledItem, State, noted, turn_messages
 from learngate.stores.learnings import Learnings
+from learngate.stores.lexical import STOP_WORDS
 from learngate.stores.meaning import Hits
+from learngate.stores.records import LearningHit
+from learngate.stores.text import words
+
+POINTING = frozenset(
+    "that this those these it its they them one ones both same other another latter former".split()  # noqa: SIM905
+)
+"""Words that stand for something said before."""
+PLEASANTRIES = frozenset(
+    "hi hello hey thanks thank you very much many ok okay yes no great good fine bye cool nice please so".split()  # noqa: SIM905
+)
+FEW = 2
+"""So many words of its own, or fewer, and one that points, and a message leans on the one before it."""
+SHORT = 4
+"""A message of so many words may lean on the one before it."""
+LONGEST = 2_000
+"""Characters of the two that are searched for."""
 
 
 def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int) -> dict[str, Any]:
     """Find up to `k` learnings that the namespace reads, within a budget of tokens; below the floor: none."""
-    query, room = turn_messages(state)[0].text, budget * 4
+    room = budget * 4
     found: list[RecalledItem] = []
-    # A picture without a word finds nothing.
-    hits = learnings.search(query, namespace=state["turn"]["namespace"], k=k) if query.strip() else Hits()
+    hits: Hits[LearningHit] = Hits()
+    for query in queries(turn_messages(state)[0].text, _asked_before(state)):
+        hits = learnings.search(query, namespace=state["turn"]["namespace"], k=k)
+        if hits:
+            break
     for hit in hits:
         size = len(hit.learning.title) + len(hit.learning.insight)
         shown = size <= room
@@ -32,3 +52,28 @@ def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int)
             )
         )
     return {"recall": noted("learnings", found, hits.note)}
+
+
+def queries(message: str, before: str) -> list[str]:
+    """Return what to search for, one after the other until something is found.
+
+    That is the message; with the user's message before it, where it points at that ("compare that to Tesla");
+    and where it is only short ("and the fees?"), first alone and then so. A picture without a word is not
+    searched for.
+    """
+    said = words(message)
+    content = [word for word in said if word not in STOP_WORDS and word not in POINTING]
+    if not message.strip():
+        return []
+    if not before.strip() or not said or PLEASANTRIES.issuperset(said):
+        return [message]
+    both = f"{before}\n{message}"[-LONGEST:]
+    if len(content) <= FEW and not POINTING.isdisjoint(said):
+        return [both]
+    return [message, both] if len(said) <= SHORT else [message]
+
+
+def _asked_before(state: State) -> str:
+    """Return what the user said in the turn before, on this branch, if it is still in the state."""
+    parent = state["turn"]["parent"]
+    return next((message.text for message in state["messages"] if parent and message.id == parent), "")
