@@ -4,8 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FUZZ_EXAMPLES ?= 100000
 SOAK_MINUTES  ?= 30
+BENCH         ?=
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick format lint types imports tests notebooks fuzz soak reliability clean
+.PHONY: help demo test quick format lint types imports tests notebooks fuzz soak reliability bench clean
 
 help: ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +43,12 @@ fuzz: $(VENV)/.dev ## call the stores and the gate with anything at all: FUZZ_EX
 	@$(BIN)/python -m tests.fuzz --database sqlite --examples $(FUZZ_EXAMPLES)
 	@$(BIN)/python -m tests.fuzz --database postgres --examples $$(($(FUZZ_EXAMPLES) / 5))
 
+bench: $(VENV)/.bench ## measure speed and recall beside Agno and LangGraph's store, and draw the plots (ten minutes; BENCH=--many for more)
+	@$(BIN)/python -m bench.starting
+	@$(BIN)/python -m bench.search
+	@$(BIN)/python -m bench.overhead $(BENCH)
+	@$(BIN)/python -m bench.plots
+
 soak: $(VENV)/.dev ## look for new examples of every law, on both databases, for SOAK_MINUTES
 	@$(BIN)/python -m tests.soak $(SOAK_MINUTES)
 
@@ -63,3 +70,7 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	@echo "installing learngate with what its tests need (about two minutes) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.app
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
