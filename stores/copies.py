@@ -39,7 +39,11 @@ def without_copies(
         .join(embeddings, its)
         .where(source.key.in_([row.id for row in first]))
     )
-    known = {row.id: (np.asarray(row.vector, dtype=np.float32), _told_apart(row.text)) for row in rows}
+    known = {
+        row.id: (np.asarray(row.vector, dtype=np.float32), _told_apart(row.text))
+        for row in rows
+        if row.vector is not None
+    }
     kept: list[Fused] = []
     for row in first:
         if len(kept) == k:

@@ -13,7 +13,16 @@ from learngate.stores import codec, lexical, tree
 from learngate.stores.embeddings import SOURCES
 from learngate.stores.quarantine import Mended, Round
 from learngate.stores.records import Turn
-from learngate.stores.tables import changes, embeddings, learnings, messages, revisions, turns, user_memories
+from learngate.stores.tables import (
+    changes,
+    embeddings,
+    learnings,
+    messages,
+    revisions,
+    turns,
+    unsealed,
+    user_memories,
+)
 from learngate.stores.text import digest, fingerprint
 
 
@@ -118,11 +127,7 @@ def vectors_in_use(at: Round) -> Iterator[Mended]:
 
 
 def _is_unit(raw: Any, length: int | None) -> bool:
-    if isinstance(raw, bytes):
-        if not raw or len(raw) % 4:
-            return False
-        raw = np.frombuffer(raw, dtype=np.float32)
-    vector = np.asarray(raw, dtype=np.float64)
+    vector = np.asarray(unsealed(raw) if isinstance(raw, bytes) else raw, dtype=np.float64)
     if vector.ndim != 1 or (length is not None and len(vector) != length) or not np.isfinite(vector).all():
         return False
     size = float(np.linalg.norm(vector))

@@ -95,7 +95,8 @@ class Sessions:
         Raises:
             NotAllowed: the session belongs to somebody else.
             NotFound: the session has no turn `turn.parent`.
-            InvalidInput: an id that cannot be stored, or a turn that does not begin with a human message.
+            InvalidInput: an id that cannot be stored, a turn that does not begin with a human message, or one
+                that names a row twice as recalled.
         """
         return self.record(turn) or self.get(turn.session_id, turn.id)
 
@@ -108,6 +109,8 @@ class Sessions:
         turn = replace(turn, messages=tuple(codec.whole(message) for message in turn.messages))
         if not turn.messages or turn.messages[0].type != "human":
             raise InvalidInput("a turn begins with the user's message: put a HumanMessage first")
+        if len({(one.kind, one.id) for one in turn.recalled}) < len(turn.recalled):
+            raise InvalidInput("a memory or a learning is recalled once for a turn: name each one once")
         with self._db.write() as connection:
             standing = _open(connection, turn.session_id, turn.user_id)
             if standing.owner != turn.user_id:

@@ -80,8 +80,24 @@ class Json(TypeDecorator[Any]):
             raise _damaged("a value") from error
 
 
+def sealed(vector: NDArray[np.float32]) -> bytes:
+    """Return a vector as bytes: its 32-bit floats, and their checksum."""
+    raw = vector.tobytes()
+    return raw + zlib.crc32(raw).to_bytes(4)
+
+
+def unsealed(raw: bytes) -> NDArray[np.float32] | None:
+    """Return the vector that `sealed` was given; `None` where the bytes are no longer those."""
+    floats = raw[:-4]
+    whole = len(floats) % 4 == 0 and zlib.crc32(floats).to_bytes(4) == raw[-4:]
+    return np.frombuffer(floats, dtype=np.float32) if floats and whole else None
+
+
 class UnitVector(TypeDecorator[NDArray[np.float32]]):
-    """A vector of length one: pgvector's type on PostgreSQL, its 32-bit floats elsewhere."""
+    """A vector of length one: pgvector's type on PostgreSQL, its 32-bit floats and a checksum elsewhere.
+
+    One that is damaged is none: the next search makes it again.
+    """
 
     impl = LargeBinary
     cache_ok = True
@@ -96,11 +112,11 @@ class UnitVector(TypeDecorator[NDArray[np.float32]]):
 
     def process_bind_param(self, value: NDArray[np.float32] | None, dialect: Dialect) -> Any:
         """Write a vector."""
-        return value if value is None or dialect.name == "postgresql" else value.tobytes()
+        return value if value is None or dialect.name == "postgresql" else sealed(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> NDArray[np.float32] | None:  # noqa: ARG002
         """Read a vector."""
-        return np.frombuffer(value, dtype=np.float32) if isinstance(value, bytes) else value
+        return unsealed(value) if isinstance(value, bytes) else value
 
 
 Number = BigInteger().with_variant(Integer, "sqlite")

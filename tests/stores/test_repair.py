@@ -133,6 +133,7 @@ def test_what_is_only_an_open_process_s_ignorance_is_told(memory):
         "UPDATE embeddings SET vector = zeroblob(32)",
         "UPDATE embeddings SET vector = CAST(x'0000c07f' || substr(vector, 5) AS BLOB)",
         "UPDATE embeddings SET vector = 'text' || substr(vector, 5)",
+        "UPDATE embeddings SET vector = substr(vector, 1, 4) || x'0000a03e' || substr(vector, 9)",
         "UPDATE embeddings SET vector = substr(vector, 5)",
         "UPDATE embeddings SET digest = 'of another text'",
         "UPDATE embeddings SET scope = 'x'",

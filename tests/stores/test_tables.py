@@ -1,12 +1,13 @@
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
 from learngate.stores import InvalidInput, open_memory
-from learngate.stores.tables import Moment
+from learngate.stores.tables import Moment, sealed, unsealed
 from tests.stores.support import Hashed, turn
 
 DIALECT = sqlite.dialect()
@@ -37,3 +38,16 @@ def test_a_time_that_no_calendar_has_is_bad_input():
         with pytest.raises(InvalidInput):
             memory.sessions.append(turn("s", happened_at=early))
         assert memory.sessions.standing("s") is None
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=40), st.data())
+def test_a_vector_comes_back_and_one_with_a_flipped_bit_or_cut_off_does_not(values, data):
+    raw = sealed(np.array(values, dtype=np.float32))
+    back = unsealed(raw)
+    assert back is not None
+    assert back.tolist() == values
+    damaged = bytearray(raw)
+    at = data.draw(st.integers(0, len(raw) - 1))
+    damaged[at] ^= 1 << data.draw(st.integers(0, 7))
+    assert unsealed(bytes(damaged)) is None
+    assert unsealed(raw[: data.draw(st.integers(0, len(raw) - 4))]) is None

@@ -61,6 +61,14 @@ class SessionsConformance:
         for name in ("user_id", "namespace", "reflection", "checkpoint_id", "usage", "recalled", "status"):
             assert getattr(recorded, name) == getattr(given, name)
 
+    def test_what_a_turn_recalled_is_named_once(self, memory):
+        twice = (Recalled("learning", 1, 1, 0.9, True), Recalled("learning", 1, 2, 0.4, False))
+        with pytest.raises(InvalidInput, match="name each one once"):
+            memory.sessions.append(turn("s", recalled=twice))
+        assert memory.sessions.standing("s") is None
+        both = (Recalled("learning", 1, 1, 0.9, True), Recalled("memory", 1, 1, 0.4, False))
+        assert memory.sessions.append(turn("s", recalled=both)).recalled == both
+
     def test_a_turn_delivered_again_is_the_one_that_was_recorded(self, memory):
         first = memory.sessions.append(turn("s", "Hello", "Hi", id="q1"))
         second = memory.sessions.append(turn("s", "Next", "Yes", id="q2"))
