@@ -16,7 +16,7 @@ from rich.text import Text
 from learngate.app.cards import as_json, ask_decision, proposal_card, verdict
 from learngate.app.lines import ask_line, piped_lines
 from learngate.app.opening import chat_again, choose_model, db_option, opened, person, suggested
-from learngate.app.options import DEFAULT, Db, Json, Model, Namespace, Reviewer, Session, User
+from learngate.app.options import DEFAULT, Db, Embedder, Json, Model, Namespace, Reviewer, Session, User
 from learngate.app.screen import (
     ACCENT,
     busy,
@@ -51,6 +51,7 @@ def chat(
     session: Session = None,
     namespace: Namespace = DEFAULT,
     model: Model = None,
+    embedder: Embedder = None,
     reviewer: Reviewer = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show each row that was recalled, and why.")] = False,
     json: Json = False,
@@ -63,7 +64,7 @@ def chat(
     """
     if json and message is None and sys.stdin.isatty():
         raise typer.BadParameter("give it messages: --message TEXT, or one a line on stdin", param_hint="--json")
-    with opened(db) as memory:
+    with opened(db, embedder=embedder) as memory:
         _check(user=user, session=session, namespace=namespace)
         chosen, no_key = choose_model(model)
         with busy(f"starting {chosen} …"):

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from learngate.app import audit, backup, chat, doctor, erase, learnings, memories, moving, reflect, review, sessions
+from learngate.app import (
+    audit,
+    backup,
+    chat,
+    doctor,
+    embed,
+    erase,
+    learnings,
+    memories,
+    moving,
+    reflect,
+    review,
+    sessions,
+)
 from learngate.app.options import Model, Yes
 from learngate.app.screen import Unprinted, complain, drop_output, note, say_json
 from learngate.app.status import REFUSED, STOPPED, UNREAD, exit_status
@@ -136,6 +149,7 @@ app.add_typer(learnings.app, name="learnings")
 app.add_typer(memories.app, name="memories")
 app.add_typer(sessions.app, name="sessions")
 app.command("doctor")(doctor.doctor)
+app.command("embed")(embed.embed)
 app.add_typer(audit.app, name="audit")
 app.command("export")(moving.export)
 app.command("import")(moving.import_)

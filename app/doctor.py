@@ -22,7 +22,7 @@ from learngate.app.opening import (
     opened,
     suggested,
 )
-from learngate.app.options import Db, Json, Model
+from learngate.app.options import Db, Embedder, Json, Model
 from learngate.app.screen import ACCENT, busy, console, counted, flat, say, say_json, visible, width
 from learngate.app.status import DONE, REFUSED
 
@@ -60,6 +60,7 @@ def doctor(
         bool, typer.Option("--quarantine", help="List what repairs have set apart, and look at nothing else.")
     ] = False,
     model: Model = None,
+    embedder: Embedder = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
@@ -78,7 +79,7 @@ def doctor(
         return
     found: list[Finding] = []
     with busy("looking …") as news:
-        for finding in _findings(db, model, db_option(ctx), verify=verify, repair=repair, news=news):
+        for finding in _findings(db, model, embedder, db_option(ctx), verify=verify, repair=repair, news=news):
             found.append(finding)
             news(f"looked at {finding.what} …")
     broken = sum(finding.state == "broken" for finding in found)
@@ -114,17 +115,24 @@ def _tell(found: list[Finding]) -> None:
 
 
 def _findings(
-    db: str | None, model: str | None, option: str, *, verify: bool, repair: bool, news: Callable[[str], None]
+    db: str | None,
+    model: str | None,
+    embedder: str | None,
+    option: str,
+    *,
+    verify: bool,
+    repair: bool,
+    news: Callable[[str], None],
 ) -> Iterator[Finding]:
     installed = " · ".join(f"{name} {version(name)}" for name in ("learngate", "langgraph", "sqlalchemy"))
     python = f"Python {platform.python_version()} · SQLite {sqlite3.sqlite_version}"
     yield Finding("versions", "ok", f"{installed} · {python}")
-    yield from _database(db, option, verify=verify, repair=repair, news=news)
+    yield from _database(db, embedder, option, verify=verify, repair=repair, news=news)
     yield from _model(model)
 
 
 def _database(
-    db: str | None, option: str, *, verify: bool, repair: bool, news: Callable[[str], None]
+    db: str | None, embedder: str | None, option: str, *, verify: bool, repair: bool, news: Callable[[str], None]
 ) -> Iterator[Finding]:
     from learngate.stores import LearngateError, open_memory
 
@@ -134,13 +142,13 @@ def _database(
         return
     if path is not None:
         yield Finding("database", "look", f"{path} is not there yet", "the first command that uses it makes it")
-        yield from _embedder(None)
+        yield from _embedder(None, embedder, option)
         return
     try:
-        memory = open_memory(database_url(db))
+        memory = open_memory(database_url(db), embedder=_usable(embedder))
     except LearngateError as error:
         yield from _unopened(db, option, error, repair=repair, news=news)
-        yield from _embedder(None)
+        yield from _embedder(None, embedder, option)
         return
     with memory:
         salvaged = False
@@ -153,7 +161,7 @@ def _database(
         # Of a file with damaged pages all was said; its rows are looked at in the saved one.
         yield from _inside(memory, option, salvaged=salvaged, news=news)
         yield from _signatures(memory, option, verify=verify, news=news)
-        yield from _embedder(memory)
+        yield from _embedder(memory, embedder, option)
 
 
 def _unopened(
@@ -303,24 +311,39 @@ def _reflection(memory: Memory, option: str) -> Iterator[Finding]:
             yield Finding("reflection", "look", f"{counted(number, 'turn')} {status}{reason}", todo)
 
 
-def _embedder(memory: Memory | None) -> Iterator[Finding]:
-    """Embed a word, and count the vectors that are there."""
+def _usable(named: str | None) -> str | None:
+    """Return an embedder that a database can be opened with, where the one that is named cannot be used."""
+    from learngate.stores import ConfigurationError
+    from learngate.stores.embedders import WordLlamaEmbeddings, chosen_embedder
+
+    try:
+        chosen_embedder(named)
+    except ConfigurationError:
+        return WordLlamaEmbeddings.called
+    return named
+
+
+def _embedder(memory: Memory | None, named: str | None, option: str) -> Iterator[Finding]:
+    """Embed a word with a local embedder, and count the vectors that are there."""
     from sqlalchemy import func, select
 
     from learngate.stores import LearngateError
-    from learngate.stores.embedders import WordLlamaEmbeddings
+    from learngate.stores.embedders import LocalEmbeddings, chosen_embedder
     from learngate.stores.embeddings import SOURCES
     from learngate.stores.tables import embeddings
 
     try:
-        length = len(WordLlamaEmbeddings().embed_query("learngate"))
-    except (ImportError, OSError, ValueError) as error:
-        yield Finding(
-            "embedder", "broken", f"WordLlama: {error}", "reinstall it: pip install --force-reinstall wordllama"
+        embedder = chosen_embedder(named)
+        assert isinstance(embedder, LocalEmbeddings)
+        about = f"{embedder.called}, {len(embedder.embed_query('learngate'))} dimensions, local"
+    except (LearngateError, ImportError, OSError, ValueError) as error:
+        mend = (
+            "choose another: --embedder, LEARNGATE_EMBEDDER" if named else "reinstall learngate with its packages"
         )
+        yield Finding("embedder", "broken", str(error), mend)
         return
     if memory is None:
-        yield Finding("embedder", "ok", f"WordLlama, {length} dimensions, local")
+        yield Finding("embedder", "ok", about)
         return
     mine = embeddings.c.embedder == memory.vectors.name
     try:
@@ -334,9 +357,15 @@ def _embedder(memory: Memory | None) -> Iterator[Finding]:
     except LearngateError as error:
         yield Finding("embedder", "broken", str(error))
         return
-    more = f" · {other:,} of other embedders, not used" if other else ""
-    said = f"WordLlama, {length} dimensions, local · {counted(made, 'vector')} for {counted(rows, 'row')}{more}"
-    yield Finding("embedder", "ok", f"{said}; a missing one is made at the next search")
+    more = f" · {other:,} of other embedders" if other else ""
+    said = f"{about} · {counted(made, 'vector')} for {counted(rows, 'row')}{more}"
+    if other and made < rows:
+        todo = suggested("embed", *(("--embedder", named) if named else ()), db=option)
+        yield Finding(
+            "embedder", "look", f"{said}: some searches use those, or words alone, until all are made", todo
+        )
+    else:
+        yield Finding("embedder", "ok", f"{said}; a missing one is made at the next search")
 
 
 def _model(named: str | None) -> Iterator[Finding]:

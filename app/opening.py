@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(db: str | None, *, there: bool = False) -> Iterator[Memory]:
+def opened(db: str | None, *, there: bool = False, embedder: str | None = None) -> Iterator[Memory]:
     """Open the memory that `--db` names, and close it at the end; one that must be `there` is not made.
 
     Raises:
@@ -33,7 +33,7 @@ def opened(db: str | None, *, there: bool = False) -> Iterator[Memory]:
             raise Refused(no_database(path))
         from learngate.stores import open_memory
 
-        memory = open_memory(database_url(db))
+        memory = open_memory(database_url(db), embedder=embedder)
     with memory:
         yield memory
 

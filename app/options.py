@@ -42,6 +42,16 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Embedder = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        envvar="LEARNGATE_EMBEDDER",
+        metavar="NAME",
+        help="What compares texts by meaning: wordllama (the default) or minilm.",
+        show_default=False,
+    ),
+]
 Reviewer = Annotated[
     str | None,
     typer.Option(

@@ -123,15 +123,22 @@ class Vectors:
             made |= self._embed_batch(kind, dict(rows[start : start + self._batch]))
         return made
 
-    def embed_missing(self, *, bulk: bool = True) -> Iterator[tuple[int, int]]:
-        """Embed every active row that has no vector yet; yield how many rows are done, of how many.
+    def dimensions(self) -> int:
+        """Return the length of the embedder's vectors, however long it takes to answer.
+
+        Raises:
+            NotEmbedded: the embedder failed.
+        """
+        return len(self._asking.documents(["learngate"], bulk=True)[0])
+
+    def embed_missing(self, dimensions: int) -> Iterator[tuple[int, int]]:
+        """Embed every active row that has no vector of this length yet; yield how many rows are done, of how many.
 
         Each batch is stored before the next one begins: whoever is stopped goes on where they were.
 
         Raises:
             NotEmbedded: the embedder failed.
         """
-        dimensions = self._asking.documents(["learngate"], bulk=bulk).shape[1]
         with self._db.read() as connection:
             total = sum(
                 connection.scalar(select(func.count()).select_from(source.table).where(source.active)) or 0
@@ -149,7 +156,7 @@ class Vectors:
                 rows = list(missing.items())
                 for start in range(0, len(rows), self._batch):
                     batch = dict(rows[start : start + self._batch])
-                    self._embed_batch(kind, batch, bulk=bulk)
+                    self._embed_batch(kind, batch, bulk=True)
                     yield min(total, done + start + len(batch)), total
                 done += size
                 yield min(total, done), total

@@ -26,13 +26,13 @@ from learngate.stores.keys import find_head, find_key
 from learngate.stores.learnings import Learnings
 from learngate.stores.meaning import Leg, Meaning
 from learngate.stores.migrations import migrate
-from learngate.stores.protocols import VectorIndex
 from learngate.stores.sessions import Sessions
 from learngate.stores.users import Users
 from learngate.stores.vectors import FaissIndex
 from learngate.stores.verify import all_faults
 
 if TYPE_CHECKING:
+    from learngate.stores.pgvector import PgvectorIndex
     from learngate.stores.savers import Threaded
 
 DEFAULT_URL = "sqlite:///learngate.db"
@@ -53,7 +53,8 @@ class Memory:
             raise
         self.vectors = Vectors(self.database, embedder)
         floor = self.vectors.floor if dense_floor is None else dense_floor
-        leg = Leg(self.vectors, index_on(self.database, self.vectors), floor)
+        self._index = index_on(self.database, self.vectors)
+        leg = Leg(self.vectors, self._index, floor)
         search = HybridSearch(self.database, Meaning(self.database, leg, self._leg))
         self.sessions = Sessions(self.database, search, forget_thread=self._forget_thread)
         self.users = Users(self.database, search)
@@ -131,6 +132,23 @@ class Memory:
         """
         return back_up(self.database, Path(path), progress=progress)
 
+    def embed(self) -> Iterator[tuple[int, int]]:
+        """Embed all that has no vector of the embedder yet; yield how many rows are done, of how many.
+
+        Searches make what they lack themselves; this is for much of it at once, above all after a change of
+        the embedder. Each batch is stored: whoever is stopped, or killed, goes on where they were.
+
+        Raises:
+            StoreUnavailable: the embedder failed; what it gave before is stored.
+        """
+        dimensions = self.vectors.dimensions()
+        if isinstance(self._index, FaissIndex):
+            yield from self.vectors.embed_missing(dimensions)
+            return
+        self._index.prepare(dimensions)
+        yield from self.vectors.embed_missing(dimensions)
+        self._index.count_rows()
+
     def close(self) -> None:
         """Close every connection. Closing twice is harmless."""
         if self._saver is not None:
@@ -161,7 +179,7 @@ class Memory:
         await asyncio.to_thread(self.close)
 
 
-def index_on(database: Database, vectors: Vectors) -> VectorIndex:
+def index_on(database: Database, vectors: Vectors) -> FaissIndex | PgvectorIndex:
     """Return the dense search that goes with a kind of database."""
     if database.dialect == "postgresql":
         from learngate.stores.pgvector import PgvectorIndex

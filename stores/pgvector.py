@@ -185,6 +185,18 @@ class PgvectorIndex:
             func.vector_dims(_rows.vector) == literal(dimensions, literal_execute=True),
         )
 
+    def prepare(self, dimensions: int) -> None:
+        """Make the index while it has no rows of this embedder, because very many are about to come."""
+        with self._lock:
+            if dimensions != self._dimensions:
+                self._complete.clear()
+                self._dimensions = dimensions
+            self._make_index()
+
+    def count_rows(self) -> None:
+        """Tell the planner how many rows there are now."""
+        self._count_rows()
+
     def _make_index(self) -> None:
         """Create the index of this embedder's vectors while there are few: each one put in later is quick."""
         size = _indexable(self._dimensions)
