@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -200,25 +200,45 @@ def recall_words(recall: Mapping[str, Any]) -> str:
 
 
 def explain_rows(recall: Mapping[str, Any], indent: int) -> None:
-    """Show each recalled row: what it is, its score, why it was found, and its text."""
+    """Show each recalled row: what it is, its score, why it was found, its tokens and its text; then all in all."""
+    from learngate.graph import Budgets
+    from learngate.nodes.prompts import tokens_of
+
     items = [item for kind in ("history", "memories", "learnings") for item in recall.get(kind, [])]
     rows = [
         (
             f"{item['kind']} {flat(str(item['id']))[:8]}",
             f"{item['score']:.2f}" if "score" in item else "",
             _why(item),
+            f"{tokens_of(item)} tokens" if item["shown"] else "",
             f"{item['title']}: {item['text']}" if item.get("title") else item["text"],
         )
         for item in items
     ]
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(4)]
     target = console(stderr=not sys.stdout.isatty())
     for row in rows:
         cells = "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=False) if size)
-        line = Text(f"{' ' * indent}{cells}  {flat(row[3])}", style="dim")
+        line = Text(f"{' ' * indent}{cells}  {flat(row[4])}", style="dim")
         if target.is_terminal:
             line.truncate(width(target), overflow="ellipsis")
         target.print(line, soft_wrap=True)
+    if items:
+        budgets = Budgets()
+        rooms = {
+            "history": budgets.history_tokens,
+            "memories": budgets.memory_tokens,
+            "learnings": budgets.learning_tokens,
+        }
+        said = (f"{kind} {_spent(recall.get(kind, []))} of {room:,} tokens" for kind, room in rooms.items())
+        target.print(Text(f"{' ' * indent}{' · '.join(said)}", style="dim"), soft_wrap=True)
+
+
+def _spent(items: Sequence[Any]) -> str:
+    from learngate.nodes.prompts import tokens_of
+
+    cut = sum(not item["shown"] for item in items)
+    return f"{sum(tokens_of(item) for item in items):,}{f' ({cut} cut)' if cut else ''}"
 
 
 def _why(item: Mapping[str, Any]) -> str:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from learngate.nodes.prompts import turn_size, turns_that_fit
 from learngate.nodes.state import RecalledItem, State
 from learngate.stores.sessions import Sessions
 
 
-def load_history(state: State, *, sessions: Sessions, turns: int) -> dict[str, Any]:
-    """Name the session's last completed turns, back from the head.
+def load_history(state: State, *, sessions: Sessions, turns: int, budget: int) -> dict[str, Any]:
+    """Name the session's last completed turns, back from the head, and which of them the budget leaves out.
 
     State carries their ids and first words; the turns themselves never change, and are read from SQL where
     the prompt is built.
     """
     turn = state["turn"]
     window = sessions.window(turn["session_id"], turns=turns, head=turn["parent"], recalled=False)
-    history = [RecalledItem(kind="turn", id=past.id, text=past.question[:80], shown=True) for past in window]
+    cut = len(window) - turns_that_fit(window, room=budget * 4)
+    history = [
+        RecalledItem(
+            kind="turn",
+            id=past.id,
+            text=past.question[:80],
+            shown=number >= cut,
+            tokens=min(-(-turn_size(past) // 4), budget),
+        )
+        for number, past in enumerate(window)
+    ]
     return {"recall": {"history": history}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -76,30 +77,47 @@ def window_messages(window: Sequence[Turn], *, room: int) -> list[BaseMessage]:
     Turns that do not fit are left out from the oldest on; of the newest at least the words are kept, cut to
     the room, because what follows refers to it.
     """
-    shown: list[BaseMessage] = []
-    for turn in reversed(window):
-        size = sum(_size(message) for message in turn.messages)
-        if size > room:
-            if not shown:
-                shown = [
-                    HumanMessage(_cut(turn.question, room // 2), id=turn.id),
-                    AIMessage(_cut(turn.answer, room // 2) or "(no words)"),
-                ]
-            break
-        shown = [*turn.messages, *shown]
-        room -= size
-    return shown
+    if window and turn_size(window[-1]) > room:
+        newest = window[-1]
+        return [
+            HumanMessage(_cut(newest.question, room // 2), id=newest.id),
+            AIMessage(_cut(newest.answer, room // 2) or "(no words)"),
+        ]
+    fits = turns_that_fit(window, room=room)
+    return [message for turn in window[len(window) - fits :] for message in turn.messages]
+
+
+def turns_that_fit(window: Sequence[Turn], *, room: int) -> int:
+    """Return how many turns, from the newest back, go into `room` characters; the newest always does, if cut."""
+    sizes = [turn_size(turn) for turn in reversed(window)]
+    whole = sum(total <= room for total in accumulate(sizes))
+    return max(whole, 1) if window else 0
+
+
+def turn_size(turn: Turn) -> int:
+    """Return how many characters of a prompt a turn takes."""
+    return sum(_size(message) for message in turn.messages)
 
 
 def recall_messages(recall: Recall) -> list[BaseMessage]:
     """Return the recalled memories and learnings as fenced data, a message per kind."""
-    memories = [f"- (memory {item['id']}) {_line(item['text'])}" for item in _shown(recall.get("memories"))]
-    learnings = [
-        f"- (learning {item['id']}) {_line(item.get('title', ''))}: {_line(item['text'])}"
-        for item in _shown(recall.get("learnings"))
-    ]
+    memories = [item_line(item) for item in _shown(recall.get("memories"))]
+    learnings = [item_line(item) for item in _shown(recall.get("learnings"))]
     blocks = [_fenced(MEMORY_HEADING, memories), _fenced(LEARNING_HEADING, learnings)]
     return [HumanMessage(block) for block in blocks if block]
+
+
+def item_line(item: RecalledItem) -> str:
+    """Return the line of a prompt that a memory or a learning takes."""
+    title = f"{_line(item.get('title', ''))}: " if item["kind"] == "learning" else ""
+    return f"- ({item['kind']} {item['id']}) {title}{_line(item['text'])}"
+
+
+def tokens_of(item: RecalledItem) -> int:
+    """Return what a recalled item costs in the prompt, in tokens of four characters; what was cut costs nothing."""
+    if not item["shown"]:
+        return 0
+    return item["tokens"] if "tokens" in item else -(-len(item_line(item)) // 4)
 
 
 def past_lines(hits: Sequence[TurnHit], *, room: int) -> list[str]:
@@ -147,7 +165,7 @@ def _as_data(message: BaseMessage) -> BaseMessage:
 
 def reflect_prompt(*, turn: Sequence[BaseMessage], known: Sequence[RecalledItem]) -> list[BaseMessage]:
     """Return the messages for the reflection: what is known about the user, and the turn as data."""
-    memories = [f"- (memory {item['id']}) {_line(item['text'])}" for item in known]
+    memories = [item_line(item) for item in known]
     spoken = [message for message in turn if message.text]
     # The question and the answer stand at the ends: what lies between shares the room that is left.
     room = max((REFLECT_ROOM - 16_000) // max(len(spoken) - 2, 1), 200)

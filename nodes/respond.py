@@ -30,7 +30,7 @@ def respond(
 
     def flow(state: State) -> Flow:
         recall = state["recall"]
-        past = [str(item["id"]) for item in recall.get("history", [])]
+        past = [str(item["id"]) for item in recall.get("history", []) if item["shown"]]
         mine = turn_messages(state)
         prompt = answer_prompt(
             instructions=instructions,

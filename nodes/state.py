@@ -46,6 +46,7 @@ class RecalledItem(TypedDict):
     score: NotRequired[float]
     title: NotRequired[str]
     why: NotRequired[str]
+    tokens: NotRequired[int]
 
 
 class Recall(TypedDict, total=False):

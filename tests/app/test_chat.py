@@ -104,7 +104,17 @@ def test_explain_names_each_row_and_why_it_was_found(run, stocked):
         ["learning", "1"],
     ]
     assert "learning 1  1.00  both" in result.stderr
-    assert f"ETFs: {RULE}" in result.stderr
+    assert f"tokens  ETFs: {RULE}" in result.stderr
+    [total] = [line for line in result.stderr.splitlines() if line.startswith("history ")]
+    counts = [
+        int(row[row.index("tokens") - 1])
+        for line in result.stderr.splitlines()
+        if "tokens  " in line
+        for row in [line.split()]
+    ]
+    spent = [int(part.split()[1]) for part in total.split(" · ")]
+    assert sum(spent) == sum(counts) > 0
+    assert total.endswith(" of 800 tokens")
 
 
 def test_the_reviewer_is_whoever_is_named(run, memory, monkeypatch):

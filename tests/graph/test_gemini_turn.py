@@ -155,7 +155,7 @@ async def test_the_memory_tools(gemini: GeminiDouble, memory: Memory) -> None:
     ]
     graph = build_graph(memory, model=chat(gemini), memory_tools=True, reflection="off")
     result = await ainvoke(graph, say("I cycle."))
-    assert gemini.requests[0].tools == ["remember", "propose_learning"]
+    assert gemini.requests[0].tools == ["remember", "propose_learning", "search_past_sessions"]
     assert [one["response"]["output"] for one in gemini.requests[1].tool_results] == [
         "noted",
         "noted, waiting for review",

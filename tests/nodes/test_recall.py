@@ -1,9 +1,9 @@
 """load_history, recall_user_memory and search_learnings, called by hand."""
 
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 
 from learngate.nodes import load_history, recall_user_memory, search_learnings
-from learngate.stores import Memory, ProposalDraft
+from learngate.stores import Memory, ProposalDraft, Turn
 from tests.nodes.support import record, state, turn
 
 ETF = "When comparing ETFs, check both expense ratio and tracking error."
@@ -19,12 +19,12 @@ def learn(memory: Memory, insight: str, namespace: str = "finance") -> int:
 
 def test_history_is_the_last_turns_back_from_the_parent(memory: Memory) -> None:
     record(memory, *"1234")
-    update = load_history(state(turn=turn(parent="id-3")), sessions=memory.sessions, turns=2)
+    update = load_history(state(turn=turn(parent="id-3")), sessions=memory.sessions, turns=2, budget=8_000)
     assert update == {
         "recall": {
             "history": [
-                {"kind": "turn", "id": "id-2", "text": "2", "shown": True},
-                {"kind": "turn", "id": "id-3", "text": "3", "shown": True},
+                {"kind": "turn", "id": "id-2", "text": "2", "shown": True, "tokens": 2},
+                {"kind": "turn", "id": "id-3", "text": "3", "shown": True, "tokens": 2},
             ]
         }
     }
@@ -33,23 +33,37 @@ def test_history_is_the_last_turns_back_from_the_parent(memory: Memory) -> None:
 def test_history_follows_the_branch(memory: Memory) -> None:
     record(memory, "1", "2")
     record(memory, "other", parent="id-1")
-    update = load_history(state(turn=turn(parent="id-other")), sessions=memory.sessions, turns=5)
+    update = load_history(state(turn=turn(parent="id-other")), sessions=memory.sessions, turns=5, budget=8_000)
     assert [item["id"] for item in update["recall"]["history"]] == ["id-1", "id-other"]
 
 
 def test_history_is_empty_before_the_first_turn_and_where_none_is_wanted(memory: Memory) -> None:
     record(memory, "1")
     for parent, turns in (("", 5), ("id-1", 0)):
-        update = load_history(state(turn=turn(parent=parent)), sessions=memory.sessions, turns=turns)
+        update = load_history(state(turn=turn(parent=parent)), sessions=memory.sessions, turns=turns, budget=8_000)
         assert update == {"recall": {"history": []}}
 
 
 def test_history_carries_first_words_only(memory: Memory) -> None:
     record(memory, "w" * 100)
-    [item] = load_history(state(turn=turn(parent=f"id-{'w' * 100}")), sessions=memory.sessions, turns=1)["recall"][
-        "history"
-    ]
+    [item] = load_history(
+        state(turn=turn(parent=f"id-{'w' * 100}")), sessions=memory.sessions, turns=1, budget=8_000
+    )["recall"]["history"]
     assert item["text"] == "w" * 80
+
+
+def test_history_says_which_turns_the_budget_leaves_out_and_what_each_costs(memory: Memory) -> None:
+    for size, letter in ((4_000, "a"), (400, "b"), (400, "c")):
+        words = (HumanMessage(letter * size), AIMessage("ok"))
+        memory.sessions.append(Turn("s", words, id=letter, user_id="ana"))
+    given = {"sessions": memory.sessions, "turns": 5}
+    here = state(turn=turn(parent="c"))
+    items = load_history(here, **given, budget=300)["recall"]["history"]
+    assert [item["shown"] for item in items] == [False, True, True]
+    assert [items[0]["tokens"] >= 300, items[1]["tokens"] >= 100] == [True, True]
+    # The newest is cut to the budget, and never left out.
+    items = load_history(here, **given, budget=10)["recall"]["history"]
+    assert [(item["shown"], item["tokens"]) for item in items] == [(False, 10), (False, 10), (True, 10)]
 
 
 # -- recall_user_memory ----------------------------------------------------------------------------------------
