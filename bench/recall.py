@@ -70,7 +70,20 @@ def measured(name: str, data: dict[str, Any]) -> dict[str, Any]:
         figures: dict[str, Any] = {"floor": floor_of(chosen_embedder(name))}
         figures |= _recall(memory, name, by_id) | _floors(memory, by_id, data["far"])
         figures["floor by the rule"] = _rule(name, by_id, data["far"])
+        figures["copies shown once"] = _copies(memory, data)
     return figures
+
+
+def _copies(memory: Memory, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the share of learnings of which a search shows either the learning or its copy, and not both."""
+    by_key, once = {one["key"]: one for one in data["learnings"]}, []
+    for copy in data["copies"]:
+        namespace = f"copy-{copy['of']}"
+        for one in (by_key[copy["of"]], copy):
+            draft = ProposalDraft(one["title"], one["insight"], one["applies_when"])
+            memory.learnings.add(draft, namespace=namespace, actor="bench")
+        once.append((half(copy["of"]), len(memory.learnings.search(copy["insight"], namespace=namespace)) == 1))
+    return _by_half(once)
 
 
 # -- recall@5 of each leg -----------------------------------------------------------------------------------
