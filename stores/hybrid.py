@@ -9,7 +9,6 @@ from math import log
 from sqlalchemy import Connection, select
 
 from learngate.stores import lexical
-from learngate.stores.copies import without_copies
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES
 from learngate.stores.fusion import Fused, fuse
@@ -54,8 +53,6 @@ class HybridSearch:
             # One word that is shared may be chance, even where it is half of the question.
             named = {row for row, shared in held.items() if len(shared) >= max(2, LEXICAL_FLOOR * len(asked))}
             ranked = [row for row in ranked if row.dense >= near.floor or row.id in named]
-            with self._db.read() as connection:
-                ranked = without_copies(connection, kind, near.embedder, ranked, k)
         return Hits(ranked[:k], note=near.note, floor=near.floor)
 
     def _held(

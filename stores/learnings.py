@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
 from learngate.stores import gate, lexical
 from learngate.stores.audit import Ledger, readable
+from learngate.stores.copies import says_no_more
 from learngate.stores.database import Database
 from learngate.stores.errors import Conflict, InvalidInput, NotFound
 from learngate.stores.guard import Count, Name, Namespace, guarded
@@ -32,6 +35,8 @@ from learngate.stores.tree import claim_effect, reflected, settled
 
 _learnings, _proposals = learnings.c, proposals.c
 _log = logging.getLogger(__name__)
+SPARE = 15
+"""So many more are looked at than are wanted, for those that say nothing more."""
 
 
 @guarded
@@ -309,8 +314,8 @@ class Learnings:
     def search(self, query: str, *, namespace: Namespace, k: Count = 5, floor: bool = True) -> Hits[LearningHit]:
         """Return up to `k` active learnings that the namespace reads and that fit `query`, best first.
 
-        Below the floor nothing is returned, however near it is; `floor=False` ranks without one. With an audit
-        key, nor is what is not as it was signed: the log names it.
+        Below the floor nothing is returned, however near it is, nor is what says no more than a learning above
+        it; `floor=False` ranks all. With an audit key, what is not as it was signed is left out: the log names it.
 
         Raises:
             InvalidInput: a query that is empty or cannot be stored.
@@ -318,7 +323,7 @@ class Learnings:
         text = check_text(query, what="the query", limit=64_000)
         spaces = lineage(namespace)
         scopes = [lexical.scope_token("namespace", one) for one in spaces]
-        ranked = self._search("learning", scopes, text, k=k, floor=floor)
+        ranked = self._search("learning", scopes, text, k=k + SPARE if floor else k, floor=floor)
         if not ranked:
             return Hits(note=ranked.note)
         # The index found them by a token of their namespace, which is derived.
@@ -331,7 +336,7 @@ class Learnings:
             for row in ranked
             if row.id in by_id
         )
-        return Hits(hits, note=ranked.note)
+        return Hits(islice(_distinct(hits) if floor else hits, k), note=ranked.note)
 
     # -- repeats -----------------------------------------------------------------------------------------
 
@@ -466,3 +471,12 @@ def _revision(row: Row[Any]) -> Revision:
         imported_by=row.imported_by,
         imported_at=row.imported_at,
     )
+
+
+def _distinct(hits: Iterable[LearningHit]) -> Iterator[LearningHit]:
+    """Leave out what says no more than a hit above it."""
+    kept: list[LearningHit] = []
+    for hit in hits:
+        if not any(says_no_more(hit.learning.insight, above.learning.insight) for above in kept):
+            kept.append(hit)
+            yield hit

@@ -37,8 +37,6 @@ class Near:
     rows: dict[int, float]
     floor: float
     note: str = ""
-    embedder: str = ""
-    """The name of whose vectors were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class Meaning:
         wanted = list(also)
         try:
             rows = self._chosen.search(kind, scopes, query, k, wanted)
-            return Near(rows, self._chosen.floor, embedder=self._chosen.vectors.name)
+            return Near(rows, self._chosen.floor)
         except NotEmbedded as error:
             reason = str(error)
         for name in LOCAL:
@@ -85,7 +83,7 @@ class Meaning:
                 found = leg.search(kind, scopes, query, k, wanted)
             except NotEmbedded:
                 continue
-            return Near(found, leg.floor, f"searched by {name}: {reason}", leg.vectors.name)
+            return Near(found, leg.floor, f"searched by {name}: {reason}")
         return Near({}, self._chosen.floor, f"searched by words alone: {reason}")
 
     def _other(self, name: str, kind: str, scopes: Sequence[str]) -> Leg | None:

@@ -117,13 +117,14 @@ def words(text: str) -> list[str]:
 
 
 def digest(text: str) -> str:
-    """Return the same digest for texts that differ only in case, spacing and punctuation.
+    """Return the same digest for texts that differ only in case, spacing and punctuation."""
+    return fingerprint(" ".join(meant(text)) or text.strip())
 
-    What carries meaning counts: C is not C++, nor 5 -5, nor 3 % three dollars.
-    """
+
+def meant(text: str) -> list[str]:
+    """Return a text's words with the signs that carry meaning: C is not C++, nor 5 -5, nor 3 % three dollars."""
     marked = _NEGATIVE.sub("\N{MINUS SIGN}", unicodedata.normalize("NFKC", text).casefold())
-    kept = (c if unicodedata.category(c)[0] in "LMNS" or c in _MEANT else " " for c in marked)
-    return fingerprint(" ".join("".join(kept).split()) or text.strip())
+    return "".join(c if unicodedata.category(c)[0] in "LMNS" or c in _MEANT else " " for c in marked).split()
 
 
 def fingerprint(text: str) -> str:

@@ -54,7 +54,7 @@ def test_the_card_shows_everything_and_approving_it_teaches_the_next_user(tmp_pa
         assert "1 learning" in terminal.expect("ben ▸ ")
         terminal.type("How do I compare ETFs?")
         assert "recalled 0 turns · 0 memories · 1 learning · " in terminal.expect("(offline stand-in")
-        assert "learning 1  1.00  both  Comparing ETFs: When comparing ETFs, check both" in terminal.text
+        assert "learning 1  1.00  both  25 tokens  Comparing ETFs: When comparing ETFs" in terminal.text
         terminal.expect("ben ▸ ")
         terminal.press(CTRL_D)
         assert terminal.end() == 0

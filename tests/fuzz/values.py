@@ -163,7 +163,8 @@ OPERATIONS = st.lists(
 
 SOUND: dict[str, st.SearchStrategy[Any]] = {
     "session_id": SESSION, "user_id": one_of(["ana", "ben"]), "turn": TURN, "turn_id": TURN_ID,
-    "message_id": TURN_ID, "ids": st.lists(TURN_ID, max_size=3), "turns": COUNT, "keep": COUNT,
+    "recalled": st.booleans(), "beside": st.booleans(), "message_id": TURN_ID,
+    "ids": st.lists(TURN_ID, max_size=3), "turns": COUNT, "keep": COUNT,
     "head": one_of([None, "", "q1", "q3", "new"]), "k": COUNT, "limit": COUNT, "budget": COUNT,
     "query": TEXTS | one_of(["tea", "mind the costs", "question"]), "reflected": st.booleans(),
     "error": MAYBE_WORDS, "text": WORDS, "namespace": SPACE, "pinned": st.booleans(), "source": SOURCE,

@@ -1,39 +1,77 @@
 import pytest
 
+from learngate.stores.copies import says_no_more
 from tests.stores.support import draft
 
-ADVICE = "Look at the expense ratio and the tracking error before a fund is bought."
-OTHER_WORDS = "Before you buy a fund, look at its expense ratio and at its tracking error."
+ADVICE = "When you buy a fund, look at the expense ratio and the tracking error."
+AGAIN = "Always check expense ratio and tracking error when buying a fund, please."
 
 
-def _found(memory, *insights, k=5):
+def _found(memory, *insights, k=5, floor=True):
     for insight in insights:
         memory.learnings.add(draft(insight, "Funds"), namespace="n", actor="ana")
-    hits = memory.learnings.search("Which fund should be bought, by expense ratio?", namespace="n", k=k)
-    return {hit.learning.insight for hit in hits}
+    hits = memory.learnings.search("Which fund should I buy, by expense ratio?", namespace="n", k=k, floor=floor)
+    return [hit.learning.insight for hit in hits]
 
 
-def test_the_same_advice_in_other_words_is_shown_once_and_makes_room(memory):
+def test_what_says_no_more_is_shown_once_and_makes_room(memory):
     other = "Ask what share of a fund its largest holding is before it is bought."
-    found = _found(memory, ADVICE, OTHER_WORDS, other, k=2)
-    assert len(found) == 2
+    found = _found(memory, ADVICE, AGAIN, other, k=2)
     assert other in found
+    assert len({ADVICE, AGAIN} & set(found)) == 1
+
+
+def test_of_two_the_longer_one_is_never_hidden(memory):
+    longer = "When you buy a fund, look at the expense ratio, the tracking error and the spread."
+    assert longer in _found(memory, ADVICE, longer, AGAIN)
+
+
+def test_without_a_floor_all_are_listed(memory):
+    assert len(_found(memory, ADVICE, AGAIN, floor=False)) == 2
+
+
+def test_none_is_asked_for(memory):
+    assert _found(memory, ADVICE, k=0) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "than"),
+    [
+        (ADVICE, AGAIN),
+        (AGAIN, ADVICE),
+        ("Weigh flour in grams.", "Make sure that you weigh the flour in grams"),
+        ("Compare fees of funds", "Compare the fees and taxes of funds"),
+        ("", ""),
+    ],
+)
+def test_it_says_no_more(text, than):
+    assert says_no_more(text, than)
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (
-            "Buy a fund with an expense ratio below 0.2 percent.",
-            "Buy a fund with an expense ratio below 0.5 percent.",
-        ),
-        ("A fund should be bought for its expense ratio.", "A fund should never be bought for its expense ratio."),
+        ("Buy funds with costs below 0.2 percent.", "Buy funds with costs below 0.5 percent."),
+        ("Buy funds with costs below 0.5 percent.", "Buy funds with costs below 5.0 percent."),
+        ("Buy funds with a yield of -5.", "Buy funds with a yield of 5."),
+        ("A fund is bought for its costs.", "A fund is never bought for its costs."),
+        ("Do buy funds for their costs.", "Don't buy funds for their costs."),
+        ("Take the fund with more holdings.", "Take the fund with fewer holdings."),
+        ("Keep the costs of funds over a percent.", "Keep the costs of funds under a percent."),
+        ("Sort by costs before size.", "Sort by size before costs."),
+        ("Prefer growth over value.", "Prefer value over growth."),
+        ("Do with funds as acme does.", "Do with funds as globex does."),
+        ("Write the service in C.", "Write the service in C++."),
+        ("Write the service in C#.", "Write the service in C++."),
     ],
 )
-def test_another_number_or_a_denial_is_other_advice(memory, one, other):
-    assert _found(memory, one, other) == {one, other}
+def test_what_differs_in_a_word_that_counts_is_other_advice(one, other):
+    assert not says_no_more(one, other)
+    assert not says_no_more(other, one)
 
 
-def test_without_a_floor_all_are_listed(memory):
-    _found(memory, ADVICE, OTHER_WORDS)
-    assert len(memory.learnings.search("expense ratio of a fund", namespace="n", floor=False)) == 2
+def test_what_is_narrower_is_never_hidden_behind_what_is_wider():
+    assert not says_no_more("Compare funds by costs only.", "Compare funds by costs and risks.")
+    assert not says_no_more(
+        "Compare funds by costs.", "Before funds are sold in March, compare their costs and taxes."
+    )
