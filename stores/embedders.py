@@ -7,7 +7,9 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
+from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,11 +21,32 @@ if TYPE_CHECKING:
     from wordllama import WordLlamaInference
 
 DIMENSIONS = 256
-FLOORS = {"wordllama": 0.35, "minilm": 0.38}
-"""Cosine below which a dense hit alone is noise, for each local embedder; `bench/recall.py` has the rule."""
+FEW, MANY = 10, 100
+"""Rows in scope between which a floor rises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The cosine below which a dense hit alone is noise.
+
+    It is lower among few rows: the best of ten foreign ones is less near than the best of a hundred.
+    """
+
+    many: float
+    """From `MANY` rows on."""
+    rise: float = 0.0
+    """From `FEW` to `MANY`, with the logarithm of how many there are."""
+
+    def among(self, rows: int) -> float:
+        """Return the floor among so many rows."""
+        return self.many - self.rise * log(MANY / min(max(rows, FEW), MANY)) / log(MANY / FEW)
+
+
+FLOORS = {"wordllama": Floor(0.35, 0.12), "minilm": Floor(0.38, 0.14)}
+"""Of each local embedder; `bench/recall.py` has the rule."""
 LOCAL = tuple(FLOORS)
-OTHER_FLOOR = 0.30
-"""The same for any other, unless `open_memory(dense_floor=…)` says more."""
+OTHER_FLOOR = Floor(0.30, 0.10)
+"""Of any other, unless `open_memory(dense_floor=…)` says more."""
 
 
 class LocalEmbeddings(Embeddings):
@@ -96,7 +119,7 @@ def embedder_name(embedder: Embeddings) -> str:
     return ":".join([type(embedder).__name__, *(str(s) for s in settings if s)])
 
 
-def floor_of(embedder: Embeddings) -> float:
+def floor_of(embedder: Embeddings) -> Floor:
     """Return the cosine below which a dense hit alone is noise for an embedder."""
     return FLOORS[embedder.called] if isinstance(embedder, LocalEmbeddings) else OTHER_FLOOR
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
+from learngate.stores.embedders import MANY
 from learngate.stores.embeddings import SOURCES
 from learngate.stores.fusion import Fused, fuse
 from learngate.stores.meaning import Hits, Meaning
@@ -47,13 +48,15 @@ class HybridSearch:
                 lexical.search(connection, source.table, scopes=scopes, query=query, limit=max(k, CANDIDATES))
             )
             held = self._held(connection, kind, asked, found) if weighed else {}
-        near = self._meaning.search(kind, scopes, query, max(k, CANDIDATES), also=found)
+        # As many as it takes to know whether there are only few.
+        near = self._meaning.search(kind, scopes, query, max(k, MANY if floor else CANDIDATES), also=found)
+        least = near.floor.among(len(near.rows)) if floor else near.floor.many
         ranked = fuse(near.rows, found, trust=_trust(asked, held) if weighed else None)
         if floor:
             # One word that is shared may be chance, even where it is half of the question.
             named = {row for row, shared in held.items() if len(shared) >= max(2, LEXICAL_FLOOR * len(asked))}
-            ranked = [row for row in ranked if row.dense >= near.floor or row.id in named]
-        return Hits(ranked[:k], note=near.note, floor=near.floor)
+            ranked = [row for row in ranked if row.dense >= least or row.id in named]
+        return Hits(ranked[:k], note=near.note, floor=least)
 
     def _held(
         self, connection: Connection, kind: str, asked: set[str], found: dict[int, float]

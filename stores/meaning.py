@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from learngate.stores.asking import NotEmbedded
 from learngate.stores.database import Database
-from learngate.stores.embedders import LOCAL, chosen_embedder, embedder_name
+from learngate.stores.embedders import LOCAL, Floor, chosen_embedder, embedder_name
 from learngate.stores.embeddings import Vectors
 from learngate.stores.errors import ConfigurationError
 from learngate.stores.protocols import VectorIndex
@@ -35,7 +35,7 @@ class Near:
     """Rows by their cosine, the floor that goes with them, and what is to be said about them."""
 
     rows: dict[int, float]
-    floor: float
+    floor: Floor
     note: str = ""
 
 
@@ -45,7 +45,7 @@ class Leg:
 
     vectors: Vectors
     index: VectorIndex
-    floor: float
+    floor: Floor
 
     def search(self, kind: str, scopes: Sequence[str], query: str, k: int, also: Iterable[int]) -> dict[int, float]:
         """Return {row: cosine}, as the index does."""
@@ -63,7 +63,7 @@ class Meaning:
         self._older: dict[str, Leg | None] = {}
 
     @property
-    def floor(self) -> float:
+    def floor(self) -> Floor:
         """The chosen embedder's."""
         return self._chosen.floor
 

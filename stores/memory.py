@@ -15,7 +15,7 @@ from langchain_core.embeddings import Embeddings
 from learngate.stores.audit import Ledger
 from learngate.stores.backup import back_up
 from learngate.stores.database import Database
-from learngate.stores.embedders import chosen_embedder
+from learngate.stores.embedders import Floor, chosen_embedder
 from learngate.stores.embeddings import Vectors
 from learngate.stores.erasing import Fate, Receipt, ThreadSaver, erase_user
 from learngate.stores.errors import Conflict
@@ -52,7 +52,7 @@ class Memory:
             self.database.close()
             raise
         self.vectors = Vectors(self.database, embedder)
-        floor = self.vectors.floor if dense_floor is None else dense_floor
+        floor = self.vectors.floor if dense_floor is None else Floor(dense_floor)
         self._index = index_on(self.database, self.vectors)
         leg = Leg(self.vectors, self._index, floor)
         search = HybridSearch(self.database, Meaning(self.database, leg, self._leg))

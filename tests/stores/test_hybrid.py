@@ -1,6 +1,7 @@
 import pytest
 
 from learngate.stores import open_memory
+from learngate.stores.embedders import MANY, Floor
 from tests.stores.support import Hashed, draft
 
 RULES = {
@@ -65,6 +66,26 @@ def test_the_dense_floor_is_the_embedders_own():
         with open_memory("sqlite://", embedder=Hashed(), dense_floor=floor) as memory:
             memory.learnings.add(draft("tea", "tea"), namespace="n", actor="ana")
             assert len(memory.learnings.search("tea", namespace="n")) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"), [(0, 0.2), (1, 0.2), (10, 0.2), (32, 0.3), (99, 0.4), (100, 0.4), (100_000, 0.4)]
+)
+def test_a_floor_rises_with_how_many_rows_there_are_and_not_beyond(rows, expected):
+    assert Floor(0.4, rise=0.2).among(rows) == pytest.approx(expected, abs=0.003)
+    assert Floor(0.4).among(rows) == 0.4
+
+
+def test_among_few_learnings_one_is_kept_that_is_noise_among_many(memory):
+    """The same question and the same learning: what else there is says whether its cosine is chance."""
+    memory.learnings.add(draft("Breathe out twice as long as you breathe in"), namespace="n", actor="ana")
+    query = "How do I relax my lungs?"
+    [hit] = memory.learnings.search(query, namespace="n")
+    assert memory.vectors.floor.among(1) < hit.dense < memory.vectors.floor.many
+    for number in range(MANY):
+        memory.learnings.add(draft(f"Invoice {number} of the printer is paid"), namespace="n/below", actor="ana")
+    assert len(memory.learnings.search(query, namespace="n")) == 1
+    assert memory.learnings.search(query, namespace="n/below") == []
 
 
 def test_a_hit_says_why_and_how_well_it_fits(taught):
