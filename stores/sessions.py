@@ -175,8 +175,7 @@ class Sessions:
             chain = tree.chain(connection, session_id, head, turns)
             found: dict[int, Turn] = {}
             for part in parts(sorted(row.seq for row in chain)):
-                chosen = tree.of_session(session_id, tree.among(part))
-                found |= tree.load(connection, chosen, recalled=recalled)
+                found |= tree.load(connection, tree.these(part), recalled=recalled)
         return [*found.values()]
 
     def place(self, session_id: str, *, head: str | None, message_id: str, keep: Count) -> Placement:

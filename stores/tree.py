@@ -177,6 +177,11 @@ def of_session(session_id: str, condition: ColumnElement[bool]) -> Select[Any]:
     return select(turns).where(_turns.session_id == session_id, condition).order_by(_turns.seq)
 
 
+def these(seqs: Iterable[int]) -> Select[Any]:
+    """Return the query for turns by their numbers alone, in their order: a damaged index can hide none of them."""
+    return select(turns).where(among(seqs)).order_by(_turns.seq)
+
+
 def among(seqs: Iterable[int]) -> ColumnElement[bool]:
     """Return the condition that a turn is one of these."""
     return _turns.seq.in_([*seqs])

@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage
 
 from learngate.stores import Memory, ProposalDraft, StoreError, Turn
+from learngate.stores.upkeep import integrity, unsound_terms
 from tests.graph.support import opened, teach
 from tests.reliability.counting import Count, Databases, Scenario, Tally, made, path_of
 
@@ -39,6 +40,8 @@ READS: dict[str, Callable[[Memory], object]] = {
     "history": lambda memory: [(one.insight, one.reviewer) for one in memory.learnings.history(1)],
     "pending": lambda memory: [(one.id, one.insight) for one in memory.learnings.pending(namespace="finance")],
 }
+INDEXED = {"sessions", "search of turns"}
+"""What counts or ranks by an index alone: SQLite has no checksums, and it is the doctor who names a damaged one."""
 
 
 def said(window: list[Turn]) -> list[Any]:
@@ -88,10 +91,12 @@ def read(url: str, answers: dict[str, object], where: str, tally: Tally) -> None
             right = answers[name]
             if "learnings" in name:
                 # One that is not as it was signed is left out, and named in the log and by the doctor.
-                same = isinstance(found, list) and isinstance(right, list) and all(one in right for one in found)
+                fine = isinstance(found, list) and isinstance(right, list) and all(one in right for one in found)
             else:
-                same = found == right
-            tally.check(same, "silent", f"{where}: {name} says {found}")
+                fine = found == right
+            if name in INDEXED and not fine:
+                fine = bool(unsound_terms(memory.database) or integrity(memory.database))
+            tally.check(fine, "silent", f"{where}: {name} says {found}")
 
 
 def damaged(
