@@ -19,7 +19,7 @@ from learngate.app.screen import after, busy, counted, note, say, say_json
 from learngate.app.status import Refused
 
 if TYPE_CHECKING:
-    from learngate.stores.importing import Imported
+    from learngate.stores.records import Imported
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file, or - for a pipe.", show_default=False)]
 Importer = Annotated[

@@ -16,7 +16,6 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy
 
 from learngate import nodes
@@ -26,7 +25,6 @@ from learngate.graph.models import model_name, reflector_of, resolve_model, with
 from learngate.nodes.flow import both_ways
 from learngate.nodes.prompts import INSTRUCTIONS
 from learngate.nodes.state import State
-from learngate.nodes.tools import MEMORY_TOOLS, past_sessions
 from learngate.stores import ConfigurationError, Memory, StoreUnavailable
 from learngate.stores.records import ReflectionStatus
 from learngate.stores.sessions import Sessions
@@ -91,8 +89,7 @@ def build_graph(
     """
     budgets = budgets or Budgets()
     chat = resolve_model(model)
-    own = (*MEMORY_TOOLS, past_sessions(memory.sessions, budget=budgets.past_tokens)) if memory_tools else ()
-    given = _tools(tools, own)
+    given = _tools(tools, _own_tools(memory, budgets) if memory_tools else ())
     _refuse_options(reflection, pause, checkpointer, budgets)
     reflector = reflector_of(chat) if reflection == "inline" else None
     builder = _wire(
@@ -149,6 +146,8 @@ def _wire(
         # fork edits one of them, and LangGraph's server does not say that `respond` is next.
         graph.add_edge(recalling, "respond")
     if given:
+        from langgraph.prebuilt import ToolNode
+
         graph.add_node("tools", ToolNode(given, handle_tool_errors=True))
         graph.add_conditional_edges("respond", routes.after_respond, ["tools", "save_turn"])
         graph.add_edge("tools", "respond")
@@ -212,6 +211,12 @@ def reflection_failed(state: State, error: NodeError, *, sessions: Sessions) -> 
     reason = f"{type(error.error).__name__}: {error.error}"[:500]
     sessions.mark_reflection(turn["session_id"], turn["id"], "failed", error=reason)
     return Command(goto=routes.next_effect(state))
+
+
+def _own_tools(memory: Memory, budgets: Budgets) -> tuple[BaseTool, ...]:
+    from learngate.nodes.tools import MEMORY_TOOLS, past_sessions
+
+    return (*MEMORY_TOOLS, past_sessions(memory.sessions, budget=budgets.past_tokens))
 
 
 def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseTool]) -> list[BaseTool]:

@@ -15,12 +15,12 @@ from learngate.stores.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
-from learngate.stores.importing import Imported
 from learngate.stores.memory import Memory, open_memory
 from learngate.stores.records import (
     Decision,
     DecisionRecord,
     Excerpt,
+    Imported,
     Learning,
     LearningHit,
     MemoryHit,

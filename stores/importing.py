@@ -25,7 +25,7 @@ from learngate.stores.exporting import FORMAT, RECALLED, Tally
 from learngate.stores.history import take_over, verify_learning
 from learngate.stores.lines import check, when
 from learngate.stores.provenance import Gone, unlinked
-from learngate.stores.records import Turn, now
+from learngate.stores.records import Imported, Turn, now
 from learngate.stores.tables import (
     effects,
     erased_sessions,
@@ -42,19 +42,6 @@ from learngate.stores.text import check_person, digest
 SPOOL_BYTES = 4_000_000
 """What a stream may hold before it is kept in a temporary file."""
 NOTHING = "nothing was imported"
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import did, by kind: `new` rows, those that were `known`, and those `left_out` with the reason.
-
-    `retired` has the new learnings that left recall at once, each with the one here that said it already.
-    """
-
-    new: dict[str, int]
-    known: dict[str, int]
-    left_out: dict[str, int]
-    retired: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass

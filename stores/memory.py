@@ -13,15 +13,12 @@ from typing import IO, TYPE_CHECKING, Self
 from langchain_core.embeddings import Embeddings
 
 from learngate.stores.audit import Ledger
-from learngate.stores.backup import back_up
 from learngate.stores.database import Database
 from learngate.stores.embedders import Floor, chosen_embedder
 from learngate.stores.embeddings import Vectors
 from learngate.stores.erasing import Fate, Receipt, ThreadSaver, erase_user
 from learngate.stores.errors import Conflict
-from learngate.stores.exporting import exported
 from learngate.stores.hybrid import HybridSearch
-from learngate.stores.importing import Imported, imported
 from learngate.stores.keys import find_head, find_key
 from learngate.stores.learnings import Learnings
 from learngate.stores.meaning import Leg, Meaning
@@ -29,10 +26,10 @@ from learngate.stores.migrations import migrate
 from learngate.stores.sessions import Sessions
 from learngate.stores.users import Users
 from learngate.stores.vectors import FaissIndex
-from learngate.stores.verify import all_faults
 
 if TYPE_CHECKING:
     from learngate.stores.pgvector import PgvectorIndex
+    from learngate.stores.records import Imported
     from learngate.stores.savers import Threaded
 
 DEFAULT_URL = "sqlite:///learngate.db"
@@ -104,6 +101,9 @@ class Memory:
             InvalidInput: a user or a namespace that cannot be one.
             Conflict: what is learned is not what was signed; `unverified=True` exports it as it is.
         """
+        from learngate.stores.exporting import exported
+        from learngate.stores.verify import all_faults
+
         if not unverified and (user_id is None or namespace is not None):
             fault = next(all_faults(self.ledger), None)
             if fault is not None:
@@ -121,6 +121,8 @@ class Memory:
             InvalidInput: no export, or one that was cut off or changed.
             Conflict: a session is somebody else's here, or a learning was changed both here and there.
         """
+        from learngate.stores.importing import imported
+
         return imported(self.ledger, file, actor=actor, progress=progress)
 
     def backup(self, path: str | Path, *, progress: Callable[[int, int], None] = lambda _done, _of: None) -> int:
@@ -130,6 +132,8 @@ class Memory:
             ConfigurationError: it is not SQLite; the message has the command to use instead.
             InvalidInput: the file is there already, or cannot be written.
         """
+        from learngate.stores.backup import back_up
+
         return back_up(self.database, Path(path), progress=progress)
 
     def embed(self) -> Iterator[tuple[int, int]]:

@@ -290,3 +290,16 @@ class LearningHit:
     why: Why
     dense: float
     lexical: float
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did, by kind: `new` rows, those that were `known`, and those `left_out` with the reason.
+
+    `retired` has the new learnings that left recall at once, each with the one here that said it already.
+    """
+
+    new: dict[str, int]
+    known: dict[str, int]
+    left_out: dict[str, int]
+    retired: dict[int, int] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Connection,
     Dialect,
     Float,
     ForeignKey,
@@ -28,7 +29,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    text,
+    event,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -123,6 +124,18 @@ Number = BigInteger().with_variant(Integer, "sqlite")
 """A row's number; SQLite counts up a plain INTEGER only."""
 
 
+def _partial_index(table: Table, what: str, *, unique: bool = False) -> None:
+    """Create an index of some rows with its table.
+
+    `Index(postgresql_where=…)` would import PostgreSQL's dialect in every process.
+    """
+
+    def created(_table: Table, connection: Connection, **_: Any) -> None:
+        connection.exec_driver_sql(f"CREATE {'UNIQUE ' if unique else ''}INDEX {what}")
+
+    event.listen(table, "after_create", created)
+
+
 def _one_of(column: str, *values: str) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
@@ -132,9 +145,6 @@ def _uid() -> Column[str]:
     """Return the name by which a row is known outside its database, so that an import can tell it again."""
     return Column("uid", String(32), nullable=False, unique=True, default=lambda: uuid4().hex)
 
-
-_WAITING = text("reflection IN ('pending', 'failed')")
-_VALID = text("valid_to IS NULL")
 
 metadata = MetaData()
 
@@ -210,11 +220,11 @@ turns = Table(
     Column("before", Text, nullable=False, default="", comment="what was said just before it, for search"),
     UniqueConstraint("session_id", "id"),
     Index("turns_when", "scope", "happened_at"),
-    Index("turns_reflection", "reflection", sqlite_where=_WAITING, postgresql_where=_WAITING),
     _one_of("status", "running", "complete", "failed", "cancelled"),
     _one_of("reflection", "off", "pending", "done", "failed"),
     sqlite_autoincrement=True,
 )
+_partial_index(turns, "turns_reflection ON turns (reflection) WHERE reflection IN ('pending', 'failed')")
 
 messages = Table(
     "messages",
@@ -257,8 +267,12 @@ user_memories = Table(
     Column("updated_at", Moment, nullable=False),
     Column("scope", String, nullable=False),
     Column("body", Text, nullable=False),
-    Index("user_memories_active", "user_id", "digest", unique=True, sqlite_where=_VALID, postgresql_where=_VALID),
     sqlite_autoincrement=True,
+)
+_partial_index(
+    user_memories,
+    "user_memories_active ON user_memories (user_id, digest) WHERE valid_to IS NULL",
+    unique=True,
 )
 
 memory_revisions = Table(
