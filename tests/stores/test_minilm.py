@@ -27,6 +27,14 @@ def test_every_text_has_a_unit_vector_in_its_place():
     assert LOADED.embed_documents([]) == []
 
 
+def test_what_all_texts_have_in_common_is_out_of_their_vectors():
+    foreign = (Path(__file__).parents[2] / "bench/data/foreign.txt").read_text().splitlines()
+    centred = np.asarray(LOADED.embed_documents(foreign))
+    # The mean of unit vectors that have nothing in common is short; uncentred it is 0.28.
+    assert np.linalg.norm(minilm.COMMON) > 0.25
+    assert np.linalg.norm(centred.mean(axis=0)) < 0.03
+
+
 def test_what_is_said_in_other_words_is_near():
     asked, near, far = np.asarray(
         LOADED.embed_documents(
@@ -82,7 +90,7 @@ def test_a_name_or_the_environment_chooses_it_and_its_floor(monkeypatch):
     given = Hashed()
     assert chosen_embedder(given) is given
     with open_memory("sqlite://") as memory:
-        assert memory.vectors.name == "MiniLMEmbeddings:all-MiniLM-L6-v2-int8@8199be6f699a"
+        assert memory.vectors.name == "MiniLMEmbeddings:all-MiniLM-L6-v2-int8@8199be6f699a-centred"
         assert memory.vectors.floor == FLOORS["minilm"]
     with pytest.raises(ConfigurationError, match="'nope' names no embedder: use 'wordllama', 'minilm'"):
         chosen_embedder("nope")
