@@ -230,9 +230,9 @@ def _integrity(memory: Memory, option: str) -> Finding:
         return Finding(
             "integrity", "ok", "not looked at: PostgreSQL checks its own pages (data_checksums, pg_amcheck)"
         )
-    said = integrity(memory.database, limit=5, quick=True)
+    said = integrity(memory.database, limit=5)
     if not said:
-        return Finding("integrity", "ok", "SQLite's quick check found nothing")
+        return Finding("integrity", "ok", "SQLite's own check found nothing")
     todo = f"restore a backup, or save what is left: {suggested('doctor', '--repair', db=option)}"
     return Finding("integrity", "broken", "; ".join(said), todo)
 

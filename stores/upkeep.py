@@ -94,18 +94,16 @@ def server(database: Database) -> str:
         return f"SQLite {connection.scalar(text('SELECT sqlite_version()'))}"
 
 
-def integrity(database: Database, *, limit: int = 20, quick: bool = False) -> list[str]:
+def integrity(database: Database, *, limit: int = 20) -> list[str]:
     """Return what the database itself finds wrong with its pages and its indexes; nothing where it is sound.
 
-    `quick` does not compare indexes with their tables. PostgreSQL has no such check without an extension: there
-    the list is empty.
+    PostgreSQL has no such check without an extension: there the list is empty.
     """
     if database.dialect != "sqlite":
         return []
     try:
         with database.read() as connection:
-            check = "quick_check" if quick else "integrity_check"
-            said = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA {check}({limit})")]
+            said = [str(row[0]) for row in connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")]
     except StoreUnusable as error:
         said = [str(error)]
     return [] if said == ["ok"] else said
