@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from learngate.nodes.prompts import turn_size, turns_that_fit
+from learngate.nodes.prompts import tokens_in, turn_size, turns_that_fit, window_messages
 from learngate.nodes.state import RecalledItem, State
 from learngate.stores.sessions import Sessions
 
@@ -17,14 +17,15 @@ def load_history(state: State, *, sessions: Sessions, turns: int, budget: int) -
     """
     turn = state["turn"]
     window = sessions.window(turn["session_id"], turns=turns, head=turn["parent"], recalled=False)
-    cut = len(window) - turns_that_fit(window, room=budget * 4)
+    room = budget * 4
+    cut = len(window) - turns_that_fit(window, room=room)
     history = [
         RecalledItem(
             kind="turn",
             id=past.id,
             text=past.question[:80],
             shown=number >= cut,
-            tokens=min(-(-turn_size(past) // 4), budget),
+            tokens=tokens_in(window_messages([past], room=room)) if number >= cut else turn_size(past) // 4,
         )
         for number, past in enumerate(window)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from learngate.nodes.prompts import tokens_of
 from learngate.nodes.state import RecalledItem, State, noted, turn_messages
 from learngate.stores.learnings import Learnings
 from learngate.stores.lexical import STOP_WORDS
@@ -28,7 +29,7 @@ LONGEST = 2_000
 
 def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int) -> dict[str, Any]:
     """Find up to `k` learnings that the namespace reads, within a budget of tokens; below the floor: none."""
-    room = budget * 4
+    room = budget
     found: list[RecalledItem] = []
     hits: Hits[LearningHit] = Hits()
     for query in queries(turn_messages(state)[0].text, _asked_before(state)):
@@ -36,21 +37,22 @@ def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int)
         if hits:
             break
     for hit in hits:
-        size = len(hit.learning.title) + len(hit.learning.insight)
-        shown = size <= room
-        room -= size if shown else 0
-        found.append(
-            RecalledItem(
-                kind="learning",
-                id=hit.learning.id,
-                revision=hit.learning.revision,
-                score=round(hit.score, 4),
-                why=hit.why,
-                title=hit.learning.title if shown else "",
-                text=hit.learning.insight if shown else "",
-                shown=shown,
-            )
+        item = RecalledItem(
+            kind="learning",
+            id=hit.learning.id,
+            revision=hit.learning.revision,
+            score=round(hit.score, 4),
+            why=hit.why,
+            title=hit.learning.title,
+            text=hit.learning.insight,
+            shown=True,
         )
+        cost = tokens_of(item)
+        if cost > room:
+            item["title"], item["text"], item["shown"] = "", "", False
+        else:
+            room -= cost
+        found.append(item)
     return {"recall": noted("learnings", found, hits.note)}
 
 

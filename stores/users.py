@@ -23,8 +23,8 @@ from learngate.stores.tree import claim_effect, reflected, settled
 
 _memories = user_memories.c
 
-ITEM_COST = 20
-"""Characters that an item costs in a prompt beside its text: its dash, kind and id."""
+ITEM_COST = 24
+"""Characters that an item costs in a prompt beside its text: its dash, kind and id, and rounding to tokens."""
 
 
 @guarded
