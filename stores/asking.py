@@ -1,4 +1,4 @@
-"""Asking an embedder within bounds: one that is slow, broken or far away costs a search little, and seldom."""
+"""Asking what is not ours within bounds: one that is slow, broken or far away costs a search little, and seldom."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
@@ -24,66 +25,67 @@ ATTEMPTS = 2
 WAIT_SECONDS = 0.2
 """Between two attempts."""
 
+Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
 
 
-class NotEmbedded(StoreUnavailable):
+class NotCompared(StoreUnavailable):
+    """A question could not be compared with anything: what is needed for that failed, or has much to do yet."""
+
+
+class NotEmbedded(NotCompared):
     """There is no vector: the embedder failed, is left alone for a while after it did, or has much to do yet."""
 
 
-class Asking:
-    """One embedder, and when it may be asked again. Safe under threads."""
+class Outsider:
+    """Something that may fail or hang, and when it may be asked again. Safe under threads."""
 
-    def __init__(self, embedder: Embeddings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._embedder = embedder
-        self._local = isinstance(embedder, LocalEmbeddings)
+    def __init__(
+        self,
+        name: str,
+        *,
+        error: type[NotCompared] = NotCompared,
+        trusted: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._error = error
+        self._trusted = trusted
         self._clock = clock
         self._lock = threading.Lock()
         self._paused_until = float("-inf")
         self._reason = ""
 
-    def query(self, text: str) -> NDArray[np.float32]:
-        """Return the raw vector of a query.
+    def asked(self, call: Callable[[], Answer], seconds: float, *, anyway: bool = False) -> Answer:
+        """Return what a call gives, made twice where it fails; `anyway` asks in spite of a pause.
+
+        One that is trusted is called here, once, and waited for.
 
         Raises:
-            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
+            NotCompared: it failed, took too long, or did so a moment ago.
         """
-        return self._asked(lambda: [self._embedder.embed_query(text)], 1, CALL_SECONDS)
-
-    def documents(self, texts: Sequence[str], *, bulk: bool = False) -> NDArray[np.float32]:
-        """Return the raw vectors of texts, in their order; `bulk` is patient, and asks in spite of a pause.
-
-        Raises:
-            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
-        """
-        seconds = BULK_SECONDS if bulk else CALL_SECONDS
-        return self._asked(lambda: self._embedder.embed_documents([*texts]), len(texts), seconds, anyway=bulk)
-
-    def _asked(
-        self, call: Callable[[], list[list[float]]], size: int, seconds: float, *, anyway: bool = False
-    ) -> NDArray[np.float32]:
         if not anyway:
             self._refuse_while_paused()
         try:
-            vectors = _shaped(call() if self._local else _bounded(call, seconds), size)
+            answer = call() if self._trusted else _bounded(call, seconds)
         except Exception as error:
             # Every provider has errors of its own, and none is importable without its package.
-            raise NotEmbedded(self._failed(error)) from error
+            raise self._error(self._failed(error)) from error
         with self._lock:
             if self._reason:
-                _log.info("the embedder %s answers again", embedder_name(self._embedder))
+                _log.info("%s answers again", self.name)
             self._paused_until, self._reason = float("-inf"), ""
-        return vectors
+        return answer
 
     def _refuse_while_paused(self) -> None:
         with self._lock:
             left = self._paused_until - self._clock()
             if left > 0:
-                raise NotEmbedded(f"{self._reason}; it is asked again in {left:.0f} s")
+                raise self._error(f"{self._reason}; it is asked again in {left:.0f} s")
 
     def _failed(self, error: Exception) -> str:
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"the embedder {embedder_name(self._embedder)} did not answer ({said[:300]})"
+        reason = f"{self.name} did not answer ({said[:300]})"
         with self._lock:
             known = self._clock() < self._paused_until
             self._paused_until, self._reason = self._clock() + PAUSE_SECONDS, reason
@@ -97,21 +99,55 @@ class Asking:
         return reason
 
 
-def _bounded(call: Callable[[], list[list[float]]], seconds: float) -> list[list[float]]:
+class Asking:
+    """One embedder, asked for vectors."""
+
+    def __init__(self, embedder: Embeddings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._embedder = embedder
+        self.outsider = Outsider(
+            f"the embedder {embedder_name(embedder)}",
+            error=NotEmbedded,
+            trusted=isinstance(embedder, LocalEmbeddings),
+            clock=clock,
+        )
+
+    def query(self, text: str) -> NDArray[np.float32]:
+        """Return the raw vector of a query.
+
+        Raises:
+            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
+        """
+        return self.outsider.asked(lambda: _shaped([self._embedder.embed_query(text)], 1), CALL_SECONDS)
+
+    def documents(self, texts: Sequence[str], *, bulk: bool = False) -> NDArray[np.float32]:
+        """Return the raw vectors of texts, in their order; `bulk` is patient, and asks in spite of a pause.
+
+        Raises:
+            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
+        """
+        return self.outsider.asked(
+            lambda: _shaped(self._embedder.embed_documents([*texts]), len(texts)),
+            BULK_SECONDS if bulk else CALL_SECONDS,
+            anyway=bulk,
+        )
+
+
+def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:
     """Make a call, and once more where it fails, within so many seconds; then stop waiting for it."""
     done = threading.Event()
-    outcome: list[list[list[float]] | BaseException] = []
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         deadline = time.monotonic() + seconds
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                outcome.append(call())
+                answers.append(call())
                 break
             except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
                 last = attempt == ATTEMPTS or not isinstance(error, Exception)
                 if last or time.monotonic() + WAIT_SECONDS > deadline:
-                    outcome.append(error)
+                    errors.append(error)
                     break
                 # Set by nobody else before the end: this is how long to wait.
                 done.wait(WAIT_SECONDS)
@@ -119,13 +155,12 @@ def _bounded(call: Callable[[], list[list[float]]], seconds: float) -> list[list
 
     # A thread of its own, because no two clients take a timeout alike, and one that hangs must not
     # keep the process from ending.
-    threading.Thread(target=work, name="learngate-embedder", daemon=True).start()
+    threading.Thread(target=work, name="learngate-outsider", daemon=True).start()
     if not done.wait(seconds):
         raise TimeoutError(f"nothing came within {seconds:g} s")
-    answer = outcome[0]
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
+    if errors:
+        raise errors[0]
+    return answers[0]
 
 
 def _shaped(raw: list[list[float]], size: int) -> NDArray[np.float32]:

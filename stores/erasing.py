@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
@@ -13,7 +13,8 @@ from learngate.stores import lexical, upkeep
 from learngate.stores.audit import Ledger
 from learngate.stores.changes import note_change
 from learngate.stores.database import Database
-from learngate.stores.errors import InvalidInput
+from learngate.stores.errors import InvalidInput, StoreUnavailable
+from learngate.stores.mirror import held_outside
 from learngate.stores.provenance import count_of, forget_person
 from learngate.stores.records import now
 from learngate.stores.tables import (
@@ -68,10 +69,13 @@ def erase_user(
     user_id: str,
     *,
     savers: Sequence[ThreadSaver],
+    sweep: Callable[[], None],
     learnings: Fate = "keep",
     actor: str | None = None,
 ) -> Receipt:
     """Erase a user from a database and from the checkpointers given, and say what went and what is left.
+
+    `sweep` drops from a vector store what it has of rows that are gone.
 
     Checkpoints go first and once more at the end, so that a process that is killed between leaves the list
     of the user's sessions to whoever erases again. Erasing again is harmless.
@@ -87,6 +91,7 @@ def erase_user(
         raise InvalidInput("retiring learnings is a decision: name who takes it, with actor=")
     with database.read() as connection:
         threads = connection.scalars(select(sessions.c.id).where(sessions.c.user_id == user_id)).all()
+        outside = held_outside(connection, _scopes(user_id))
     for saver in savers:
         for thread in threads:
             saver.delete_thread(thread)
@@ -103,6 +108,10 @@ def erase_user(
         _bury(connection, owned, at)
         upkeep.purge_terms(connection)
     erased["checkpoint threads"] = _checkpoints(database, savers, owned)
+    kept = ""
+    if outside:
+        left, kept = _swept(database, user_id, sweep)
+        erased["documents in a vector store"] = max(0, outside - left)
     problem = upkeep.scrub(database)
     return Receipt(
         user_id=user_id,
@@ -112,8 +121,25 @@ def erase_user(
         retired=forgotten.retired,
         alias=forgotten.alias,
         scrubbed=problem is None,
-        unreached=(*([problem] if problem else []), *_unreached(database, len(savers) - 1)),
+        unreached=(*filter(None, [problem, kept]), *_unreached(database, len(savers) - 1)),
     )
+
+
+def _scopes(user_id: str) -> list[str]:
+    return [lexical.scope_token("user", user_id)]
+
+
+def _swept(database: Database, user_id: str, sweep: Callable[[], None]) -> tuple[int, str]:
+    """Let a vector store drop what is gone; return how many documents of a user it may still have, and why."""
+    why = "it was not the one that open_memory(index=…) named"
+    try:
+        sweep()
+    except StoreUnavailable as error:
+        why = str(error)
+    with database.read() as connection:
+        left = held_outside(connection, _scopes(user_id))
+    said = f"{left:,} documents in a vector store, each a vector under a random id: {why}; erase once more"
+    return left, said if left else ""
 
 
 def held(database: Database, user_id: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from langchain_core.embeddings import Embeddings
 from sqlalchemy import select
 
-from learngate.stores.asking import NotEmbedded
+from learngate.stores.asking import NotCompared
 from learngate.stores.database import Database
 from learngate.stores.embedders import LOCAL, Floor, chosen_embedder, embedder_name
 from learngate.stores.embeddings import Vectors
@@ -73,7 +73,7 @@ class Meaning:
         try:
             rows = self._chosen.search(kind, scopes, query, k, wanted)
             return Near(rows, self._chosen.floor)
-        except NotEmbedded as error:
+        except NotCompared as error:
             reason = str(error)
         for name in LOCAL:
             leg = self._other(name, kind, scopes)
@@ -81,7 +81,7 @@ class Meaning:
                 continue
             try:
                 found = leg.search(kind, scopes, query, k, wanted)
-            except NotEmbedded:
+            except NotCompared:
                 continue
             return Near(found, leg.floor, f"searched by {name}: {reason}")
         return Near({}, self._chosen.floor, f"searched by words alone: {reason}")

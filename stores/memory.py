@@ -23,12 +23,12 @@ from learngate.stores.keys import find_head, find_key
 from learngate.stores.learnings import Learnings
 from learngate.stores.meaning import Leg, Meaning
 from learngate.stores.migrations import migrate
+from learngate.stores.protocols import IndexOn, VectorIndex
 from learngate.stores.sessions import Sessions
 from learngate.stores.users import Users
 from learngate.stores.vectors import FaissIndex
 
 if TYPE_CHECKING:
-    from learngate.stores.pgvector import PgvectorIndex
     from learngate.stores.records import Imported
     from learngate.stores.savers import Threaded
 
@@ -39,7 +39,13 @@ class Memory:
     """The three memories of one database; open it with `open_memory`, close it, or use it in a `with`."""
 
     def __init__(
-        self, url: str, *, embedder: Embeddings, dense_floor: float | None = None, audit_key: str | None = None
+        self,
+        url: str,
+        *,
+        embedder: Embeddings,
+        index: IndexOn | None = None,
+        dense_floor: float | None = None,
+        audit_key: str | None = None,
     ) -> None:
         self.database = Database(url)
         try:
@@ -50,7 +56,7 @@ class Memory:
             raise
         self.vectors = Vectors(self.database, embedder)
         floor = self.vectors.floor if dense_floor is None else Floor(dense_floor)
-        self._index = index_on(self.database, self.vectors)
+        self._index = (index or index_on)(self.database, self.vectors)
         leg = Leg(self.vectors, self._index, floor)
         search = HybridSearch(self.database, Meaning(self.database, leg, self._leg))
         self.sessions = Sessions(self.database, search, forget_thread=self._forget_thread)
@@ -86,7 +92,12 @@ class Memory:
             InvalidInput: no user, or a fate of the learnings that cannot be.
         """
         return erase_user(
-            self.ledger, user_id, savers=[self.checkpointer(), *savers], learnings=learnings, actor=actor
+            self.ledger,
+            user_id,
+            savers=[self.checkpointer(), *savers],
+            sweep=self._index.sweep,
+            learnings=learnings,
+            actor=actor,
         )
 
     def export(
@@ -145,13 +156,7 @@ class Memory:
         Raises:
             StoreUnavailable: the embedder failed; what it gave before is stored.
         """
-        dimensions = self.vectors.dimensions()
-        if isinstance(self._index, FaissIndex):
-            yield from self.vectors.embed_missing(dimensions)
-            return
-        self._index.prepare(dimensions)
-        yield from self.vectors.embed_missing(dimensions)
-        self._index.count_rows()
+        yield from self._index.fill(self.vectors.dimensions())
 
     def close(self) -> None:
         """Close every connection. Closing twice is harmless."""
@@ -183,7 +188,7 @@ class Memory:
         await asyncio.to_thread(self.close)
 
 
-def index_on(database: Database, vectors: Vectors) -> FaissIndex | PgvectorIndex:
+def index_on(database: Database, vectors: Vectors) -> VectorIndex:
     """Return the dense search that goes with a kind of database."""
     if database.dialect == "postgresql":
         from learngate.stores.pgvector import PgvectorIndex
@@ -196,6 +201,7 @@ def open_memory(
     url: str | None = None,
     *,
     embedder: Embeddings | str | None = None,
+    index: IndexOn | None = None,
     dense_floor: float | None = None,
     audit_key: str | None = None,
 ) -> Memory:
@@ -203,8 +209,9 @@ def open_memory(
 
     `url` defaults to `$LEARNGATE_DB`, else `sqlite:///learngate.db`; `"sqlite://"` is a database in memory,
     for tests. `embedder` is any LangChain `Embeddings`, or `"minilm"` (the extra `embed`) or `"wordllama"`;
-    by default `$LEARNGATE_EMBEDDER`, else WordLlama, which needs no network. `dense_floor` is the cosine below
-    which a hit is noise, where the embedder's own does not fit. `audit_key` signs what is learned, so
+    by default `$LEARNGATE_EMBEDDER`, else WordLlama, which needs no network. `index` is where vectors are
+    searched: `in_vector_store(…)`, by default this process's memory, or PostgreSQL itself. `dense_floor` is the
+    cosine below which a hit is noise, where the embedder's own does not fit. `audit_key` signs what is learned, so
     that whoever changes it past the gate is noticed: by default `$LEARNGATE_AUDIT_KEY`, else what is in the file
     `learngate.db.key` beside the database, else nothing is signed.
 
@@ -215,4 +222,6 @@ def open_memory(
         StoreUnavailable: it is locked or read-only.
     """
     chosen = url or os.environ.get("LEARNGATE_DB") or DEFAULT_URL
-    return Memory(chosen, embedder=chosen_embedder(embedder), dense_floor=dense_floor, audit_key=audit_key)
+    return Memory(
+        chosen, embedder=chosen_embedder(embedder), index=index, dense_floor=dense_floor, audit_key=audit_key
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC, VECTOR
@@ -185,17 +185,18 @@ class PgvectorIndex:
             func.vector_dims(_rows.vector) == literal(dimensions, literal_execute=True),
         )
 
-    def prepare(self, dimensions: int) -> None:
-        """Make the index while it has no rows of this embedder, because very many are about to come."""
+    def fill(self, dimensions: int) -> Iterator[tuple[int, int]]:
+        """Make all vectors that are missing; the index first, while it is small, because very many are to come."""
         with self._lock:
             if dimensions != self._dimensions:
                 self._complete.clear()
                 self._dimensions = dimensions
             self._make_index()
-
-    def count_rows(self) -> None:
-        """Tell the planner how many rows there are now."""
+        yield from self._vectors.embed_missing(dimensions)
         self._count_rows()
+
+    def sweep(self) -> None:
+        """Do nothing: all of it is in the database."""
 
     def _make_index(self) -> None:
         """Create the index of this embedder's vectors while there are few: each one put in later is quick."""

@@ -6,7 +6,7 @@ databases are bound in `tests/stores/test_*.py`. What each call raises stands wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from langchain_core.messages import BaseMessage
@@ -32,6 +32,8 @@ from learngate.stores.records import (
 )
 
 if TYPE_CHECKING:
+    from learngate.stores.database import Database
+    from learngate.stores.embeddings import Vectors
     from learngate.stores.memory import Memory
     from learngate.stores.sessions import Placement, Standing
 
@@ -46,6 +48,16 @@ class VectorIndex(Protocol):
 
         The rows `also` are among them however far they are, if they are in the scopes.
         """
+
+    def fill(self, dimensions: int) -> Iterator[tuple[int, int]]:
+        """Make and hold all vectors that are missing; yield how many rows are done, of how many."""
+
+    def sweep(self) -> None:
+        """Drop what is held outside the database of rows that have changed or are gone."""
+
+
+IndexOn = Callable[["Database", "Vectors"], VectorIndex]
+"""What makes the dense search on a database, by the vectors of an embedder."""
 
 
 class SessionStore(Protocol):

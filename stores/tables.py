@@ -454,6 +454,24 @@ embeddings = Table(
     Index("embeddings_scope", "kind", "embedder", "scope"),
 )
 
+# What of the rows is in a vector store outside: written down before it goes there, and until it is gone again.
+mirrored = Table(
+    "mirrored",
+    metadata,
+    Column("id", String(36), primary_key=True, comment="the document's"),
+    Column("store", String, nullable=False, comment="the name of the collection"),
+    Column("kind", String, nullable=False),
+    Column("row_id", Number, nullable=False),
+    Column("scope", String, nullable=False),
+    Column("embedder", String, nullable=False),
+    Column("digest", String, nullable=False, comment="of the text whose vector it is"),
+    Column("state", String, nullable=False),
+    Column("since", Moment, nullable=False),
+    Index("mirrored_row", "kind", "row_id"),
+    Index("mirrored_scope", "scope"),
+    _one_of("state", "putting", "there", "dropping", "unsure"),
+)
+
 # The cursor by which every process brings its index up to date.
 changes = Table(
     "changes",

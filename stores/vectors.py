@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,13 @@ class FaissIndex:
                 wanted -= found.keys()
                 found |= index.cosines(query, wanted)
         return found
+
+    def fill(self, dimensions: int) -> Iterator[tuple[int, int]]:
+        """Make all vectors that are missing; a scope is read when it is first searched."""
+        return self._vectors.embed_missing(dimensions)
+
+    def sweep(self) -> None:
+        """Do nothing: what is in memory goes with the next search, and with the process."""
 
     def _scope(self, kind: str, scope: str) -> Scope:
         key = (kind, scope)

@@ -152,7 +152,7 @@ def test_gemini_that_fails_leaves_words_and_what_was_written_is_embedded_later(
         assert "asked again in" in m.learnings.search("mind costs", namespace="n").note
         assert (len(gemini.requests), rows(m, "embeddings")) == (asked, 0)
         monkeypatch.setattr("learngate.stores.asking.CALL_SECONDS", 10.0)
-        m.vectors._asking._paused_until = 0.0
+        m.vectors._asking.outsider._paused_until = 0.0
         gemini.embeddings.clear()
         hits = m.learnings.search("mind costs", namespace="n", floor=False)
         assert ([hit.why for hit in hits], hits.note) == (["both", "both"], "")

@@ -55,8 +55,11 @@ class Indexed(Machine):
     def __init__(self) -> None:
         super().__init__()
         self.programs = [self.memory, self.program()]
-        self.indexes = [index_of(program) for program in self.programs]
+        self.indexes = [self.index_of(program) for program in self.programs]
         self.number = 0
+
+    def index_of(self, memory: Memory) -> VectorIndex:
+        return index_of(memory)
 
     @property
     def store(self):
@@ -108,11 +111,14 @@ class Faulty(Hashed):
 
 
 class VectorIndexConformance:
-    """What holds of dense search, on every database."""
+    """What holds of dense search, on every database and in every vector store."""
+
+    def index_of(self, memory: Memory, embedder: Hashed = EMBEDDER) -> VectorIndex:
+        return index_of(memory, embedder)
 
     @pytest.fixture
     def index(self, memory: Memory) -> VectorIndex:
-        return index_of(memory)
+        return self.index_of(memory)
 
     def test_scopes_and_kinds_are_apart(self, memory, index):
         fill(memory)
@@ -149,7 +155,7 @@ class VectorIndexConformance:
         monkeypatch.setattr("learngate.stores.asking.PAUSE_SECONDS", 0)
         monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0)
         embedder = Faulty()
-        index, query = index_of(memory, embedder), unit("rule")
+        index, query = self.index_of(memory, embedder), unit("rule")
         fill(memory, 3)
         assert len(index.search("learning", [token("a")], query, 9)) == 3
         for space in SPACES:
@@ -170,14 +176,14 @@ class VectorIndexConformance:
         fill(memory, 2)
         for length in (16, 24, 16):
             embedder = Hashed(length)
-            index, query = index_of(memory, embedder), unit("rule 1", embedder)
+            index, query = self.index_of(memory, embedder), unit("rule 1", embedder)
             expected = brute(memory, "a", query, embedder)
             assert index.search("learning", [token("a")], query, 9) == close_to(expected)
             assert index.search("learning", [token("a")], query, 0, also=expected) == close_to(expected)
 
     def test_two_embedders_of_one_name_and_two_lengths_take_turns(self, memory):
         fill(memory, 2)
-        pairs = [(index_of(memory, one), one) for one in (Hashed(16), Hashed(24))]
+        pairs = [(self.index_of(memory, one), one) for one in (Hashed(16), Hashed(24))]
         for number in range(4):
             memory.learnings.add(draft(f"a new rule {number}"), namespace="a", actor="a")
             for index, embedder in pairs:
@@ -214,9 +220,12 @@ class VectorIndexConformance:
 class SharedVectorIndexConformance:
     """What holds of dense search where several programs have an index each."""
 
+    def index_of(self, memory: Memory, embedder: Hashed = EMBEDDER) -> VectorIndex:
+        return index_of(memory, embedder)
+
     def test_two_indexes_on_one_database_see_each_others_changes(self, url):
         with open_memory(url, embedder=EMBEDDER) as one, open_memory(url, embedder=EMBEDDER) as other:
-            indexes, query = [index_of(one), index_of(other)], unit("rule 3")
+            indexes, query = [self.index_of(one), self.index_of(other)], unit("rule 3")
             for number in range(12):
                 writer = (one, other)[number % 2]
                 writer.learnings.add(draft(f"a rule {number}"), namespace="a", actor="a")
