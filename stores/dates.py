@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from learngate.stores.lexical import content_words
+
 Span = tuple[datetime, datetime]
 """From the first moment on, and before the second."""
 
@@ -16,6 +18,13 @@ MONTHS = (
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MOST = 8
 """How many spans of time a question names at the most: each costs a look into the database."""
+TALKING = frozenset(
+    """
+    ask asked chat chatted conversation conversations discuss discussed happen happened happening mention mentioned
+    say said saying session sessions speak spoke spoken talk talked talking tell told
+    """.split()  # noqa: SIM905
+)
+"""Words for what past sessions are: beside a day they say nothing of what it was about."""
 NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
 
 _MONTH = "|".join(f"{name}|{name[:3]}" for name in MONTHS) + "|sept"
@@ -29,6 +38,9 @@ _SHAPES = [
 ]
 _DATES = [re.compile(rf"\b{shape}\b") for shape in _SHAPES]
 _AGO = re.compile(rf"\b(?P<count>\d{{1,3}}|{'|'.join(NUMBERS)}) (?P<unit>day|week|month|year)s? ago\b")
+_TIME = re.compile(
+    rf"{_DAY}|\d+|{_MONTH}|(?:day|week|month|year)s?|{'|'.join([*WEEKDAYS, *NUMBERS])}|ago|last|today|yesterday"
+)
 _LAST = re.compile(rf"\b(?P<which>last|this) (?P<unit>week|month|year|{'|'.join(WEEKDAYS)})\b")
 
 
@@ -42,6 +54,11 @@ def named_days(query: str, today: datetime) -> list[Span]:
     midnight = today.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     found = [*_absolute(text), *_relative(text, midnight)]
     return list(dict.fromkeys(span for span in found if span is not None))[:MOST]
+
+
+def asks_only_when(query: str) -> bool:
+    """Whether a question names a time at the most, and nothing that was spoken of ("what did we say today?")."""
+    return all(word in TALKING or _TIME.fullmatch(word) for word in content_words(query))
 
 
 def _absolute(text: str) -> Iterator[Span | None]:

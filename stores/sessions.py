@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from learngate.stores import codec, lexical, tree
 from learngate.stores.database import Database
-from learngate.stores.dates import Span, named_days
+from learngate.stores.dates import Span, asks_only_when, named_days
 from learngate.stores.erasing import erase_turns, is_erased
 from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
 from learngate.stores.evidence import Candidate, weighed
@@ -242,16 +242,19 @@ class Sessions:
 
         A turn is found by its words and its meaning, those of the turn before it included, and gains by what
         stands beside it, by its session, by a speaker whom the query names and by a day that it names
-        ("yesterday", "in May 2023"). With `beside` each hit brings the turns before and after it, too.
+        ("yesterday", "in May 2023"). A query that names nothing but a day finds what was said on it, the newest
+        first. With `beside` each hit brings the turns before and after it, too.
         """
         asked = check_text(query, what="the query", limit=10_000)
         if not lexical.content_words(asked) or k == 0:
             return Hits()
         scope = tree.turn_scope(user_id)
-        ranked = self._search("turn", [scope], asked, k=max(k, CANDIDATES), floor=False)
+        spans = named_days(asked, now())
+        ranked: Hits[Fused] = Hits()
+        if not (spans and asks_only_when(asked)):
+            ranked = self._search("turn", [scope], asked, k=max(k, CANDIDATES), floor=False)
         found = {row.id: row for row in ranked if row.why != "dense" or row.dense >= ranked.floor}
         with self._db.read() as connection:
-            spans = named_days(asked, now())
             dated = [seq for span in spans for seq in _within(connection, scope, span)]
             candidates = _candidates(connection, scope, dict.fromkeys(dated, 0.0) | _scores(found))
             scores = weighed(candidates, asked, spans)

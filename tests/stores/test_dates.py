@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learngate.stores.dates import MONTHS, MOST, named_days
+from learngate.stores.dates import MONTHS, MOST, asks_only_when, named_days
 
 TODAY = datetime(2026, 11, 25, 15, 30, tzinfo=UTC)  # a Wednesday
 
@@ -132,6 +132,26 @@ def test_a_day_is_the_same_in_every_shape(one):
         assert days(f"what was on {shape}?") == day(one.isoformat())
 
 
+@pytest.mark.parametrize(
+    ("query", "only"),
+    [
+        ("What did we talk about yesterday?", True),
+        ("what was said on 8 May, 2023", True),
+        ("What happened on the 8th of May 2023?", True),
+        ("2023-05-08", True),
+        ("our conversations two weeks ago", True),
+        ("What did I ask last Tuesday or in Sept. 2023?", True),
+        ("Which fund did I ask about yesterday?", False),
+        ("What did Ana say last week?", False),
+        ("the bonds of May 2023", False),
+        ("I may marry today", False),
+        ("mayor, 2023", False),
+    ],
+)
+def test_a_question_that_names_nothing_but_a_day_is_told_from_others(query, only):
+    assert asks_only_when(query) is only
+
+
 WORDS = st.sampled_from(
     [
         *MONTHS,
@@ -161,5 +181,7 @@ WORDS = st.sampled_from(
 )
 def test_any_text_on_any_day_names_spans_that_begin_before_they_end(text, at):
     spans = named_days(text, at.replace(tzinfo=UTC))
+    assert asks_only_when(text) in {True, False}
+    assert not asks_only_when(f"{text} zebra")
     assert all(start < end for start, end in spans)
     assert len(spans) <= MOST

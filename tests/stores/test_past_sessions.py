@@ -46,6 +46,18 @@ def test_a_day_alone_finds_what_was_said_on_it_and_says_why(memory):
     assert (hit.turn.id, hit.why) == ("new", "when")
 
 
+def test_a_question_of_nothing_but_a_day_finds_what_was_said_on_it_the_newest_first(memory):
+    today = datetime.now(UTC)
+    for back in range(4):
+        at = today - timedelta(days=back)
+        put(memory, said(f"s{back}", "We talk about bonds: talk, talk", id=f"talk {back}", at=at))
+        put(memory, said(f"s{back}", "Zebras", id=f"zebra {back}", at=at))
+    assert found(memory, "What did we talk about yesterday?") == ["zebra 1", "talk 1"]
+    assert found(memory, "what was said 3 days ago?", k=1) == ["zebra 3"]
+    assert found(memory, "what did we talk about 9 days ago?") == []
+    assert found(memory, "what did we say about zebras yesterday?")[0] == "zebra 1"
+
+
 @pytest.mark.parametrize("hours", [-11, -5, 0, 2, 14])
 def test_a_day_is_utcs_whatever_zone_a_turn_was_given_in(memory, hours):
     zone = timezone(timedelta(hours=hours))
