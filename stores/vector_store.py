@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,11 @@ def in_vector_store(
 class StoredVectors(Embeddings):
     """The embedder of a vector store: it has the vectors that are in SQL, so that none is made twice."""
 
-    def __init__(self, vectors: Vectors, dimensions: int) -> None:
+    def __init__(self, vectors: Vectors, dimensions: int, *, place: str) -> None:
         self.dimensions = dimensions
         plain = re.sub(r"[^a-z0-9]+", "-", vectors.name.lower())[:32].strip("-")
-        told = blake2b(vectors.name.encode(), digest_size=4).hexdigest()
+        # Of the database, too: a copy of it has a collection of its own.
+        told = blake2b(f"{place}:{vectors.name}".encode(), digest_size=8).hexdigest()
         self.name = f"learngate-{plain}-{dimensions}-{told}"
         self._vectors = vectors
         self._handed: dict[str, Vector] = {}
@@ -102,7 +104,7 @@ class VectorStoreIndex:
         self._lock = threading.RLock()
         self._outsider = Outsider("the vector store")
         self._open: _Open | None = None
-        self._made: dict[int, VectorStore] = {}
+        self._made: dict[int, tuple[VectorStore, StoredVectors]] = {}
         self._cursor = 0
         # Of the scopes that have been looked at: the rows that have changed since.
         self._changed: dict[tuple[str, str], set[int]] = {}
@@ -177,15 +179,14 @@ class VectorStoreIndex:
         return held
 
     def _make_store(self, dimensions: int, *, bulk: bool) -> _Open:
-        embedder = StoredVectors(self._vectors, dimensions)
-
-        def make() -> VectorStore:
+        def make() -> tuple[VectorStore, StoredVectors]:
             # One that comes too late is not made again: a folder may have one client only.
             if dimensions not in self._made:
-                self._made[dimensions] = self._make(embedder)
+                embedder = StoredVectors(self._vectors, dimensions, place=_place(self._db))
+                self._made[dimensions] = self._make(embedder), embedder
             return self._made[dimensions]
 
-        store = self._ask(make, bulk=bulk)
+        store, embedder = self._ask(make, bulk=bulk)
         mirror = Mirror(self._db, store=embedder.name, embedder=self._vectors.name, dimensions=dimensions)
         return _Open(store, embedder, mirror, self._given or known_filter(store))
 
@@ -322,6 +323,14 @@ def known_filter(store: VectorStore) -> ScopeFilter:
         f"how {type(store).__name__} filters is not known: give in_vector_store(…, scope_filter=…), which takes a"
         ' list of scopes and returns keywords of its search, such as {"filter": {"scope": {"$in": scopes}}}'
     )
+
+
+def _place(database: Database) -> str:
+    """Return where a database is, however its URL says so and whoever connects."""
+    url = database.url
+    if database.dialect != "sqlite" or not url.database:
+        return f"{url.host}:{url.port}/{url.database}"
+    return str(Path(url.database.removeprefix("file:")).resolve())
 
 
 def _qdrant(key: str, scopes: list[str]) -> Any:

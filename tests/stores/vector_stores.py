@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,31 @@ def chroma(client: Any) -> Make:
     return lambda embedder: Chroma(embedder.name, embedder, client=client)
 
 
-def chroma_in(folder: Path) -> Make:
+@contextmanager
+def chroma_in(folder: Path) -> Iterator[Make]:
     import chromadb
 
-    return chroma(chromadb.PersistentClient(folder, settings=chromadb.Settings(anonymized_telemetry=False)))
+    with chromadb.PersistentClient(folder, settings=_quiet()) as client:
+        yield chroma(client)
 
 
-def chroma_at(port: int) -> Make:
+@contextmanager
+def chroma_at(port: int) -> Iterator[Make]:
     import chromadb
 
-    settings = chromadb.Settings(anonymized_telemetry=False)
-    return chroma(chromadb.HttpClient(host="127.0.0.1", port=port, settings=settings))
+    with chromadb.HttpClient(host="127.0.0.1", port=port, settings=_quiet()) as client:
+        try:
+            yield chroma(client)
+        finally:
+            # It leaves its connections open.
+            for one in (client, client._admin_client):
+                one._server._session.close()
+
+
+def _quiet() -> Any:
+    import chromadb
+
+    return chromadb.Settings(anonymized_telemetry=False)
 
 
 def qdrant(client: Any = None) -> Make:
@@ -77,9 +91,8 @@ def chroma_server(folder: Path, port: int | None = None) -> Iterator[tuple[int, 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     for _ in range(2_000):
-        assert server.poll() is None, "the server ended"
-        with socket.socket() as probe:
-            probe.settimeout(0.02)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        with suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"the server ended with {server.wait(0.03)}")
     raise AssertionError("the server does not answer")
