@@ -9,7 +9,7 @@ import typer
 
 from learngate.app.lines import ask_line, given_text
 from learngate.app.opening import db_option, opened, person, suggested
-from learngate.app.options import DEFAULT, LARGEST, Db, Json, Limit, Namespace, Note, Reviewer, Row, User
+from learngate.app.options import DEFAULT, LARGEST, Db, Embedder, Json, Limit, Namespace, Note, Reviewer, Row, User
 from learngate.app.screen import busy, counted, fields, flat, moment, note, on_terminal, say, say_json, table
 
 if TYPE_CHECKING:
@@ -98,12 +98,15 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", show_default=False)],
     namespace: Namespace = DEFAULT,
     limit: Limit = 5,
+    embedder: Embedder = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
     """Search as the agent does: what is below the floor is not found, however near it is."""
-    with opened(db, there=True) as memory, busy("searching …"):
+    with opened(db, there=True, embedder=embedder) as memory, busy("searching …"):
         hits = memory.learnings.search(query, namespace=namespace, k=limit)
+    if hits.note:
+        note(flat(hits.note))
     if json:
         say_json(hits)
         return

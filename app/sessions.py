@@ -9,9 +9,10 @@ from rich.text import Text
 
 from learngate.app.lines import ask_line, nobody_to_ask
 from learngate.app.opening import opened
-from learngate.app.options import Db, Json, Limit, User, Yes
+from learngate.app.options import Db, Embedder, Json, Limit, User, Yes
 from learngate.app.screen import (
     ACCENT,
+    busy,
     counted,
     flat,
     indented,
@@ -81,23 +82,27 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", show_default=False)],
     user: User = None,
     limit: Limit = 10,
+    embedder: Embedder = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Search a user's past turns, by words, speakers and dates."""
-    with opened(db, there=True) as memory:
+    """Search a user's past turns, by meaning, words, speakers and dates ("yesterday", "in May 2026")."""
+    with opened(db, there=True, embedder=embedder) as memory, busy("searching …"):
         hits = memory.sessions.search(query, user_id=_checked(user), k=limit)
+    if hits.note:
+        note(flat(hits.note))
     if json:
-        say_json([_as_json(hit.turn) | {"score": hit.score} for hit in hits])
+        say_json([_as_json(hit.turn) | {"score": hit.score, "why": hit.why} for hit in hits])
         return
     _say_whose(user)
     if not hits:
-        say("no turn has these words")
+        say("nothing that was said fits that")
         return
     rows = [
-        (hit.turn.session_id, moment(hit.turn.happened_at), f"{hit.score:.1f}", hit.turn.question) for hit in hits
+        (hit.turn.session_id, moment(hit.turn.happened_at), f"{hit.score:.2f}", hit.why, hit.turn.question)
+        for hit in hits
     ]
-    table(("session", "when", "score", "message"), rows, cut=("message",))
+    table(("session", "when", "score", "why", "message"), rows, cut=("message",))
 
 
 @app.command()

@@ -51,10 +51,24 @@ def test_show_says_what_it_leaves_out(run, talked):
 
 def test_search_stays_with_its_user(told, talked):
     assert "s1" in told("sessions", "search", "NVIDIA", "--user", "ana")
-    assert told("sessions", "search", "NVIDIA", "--user", "ben") == "no turn has these words\n"
-    assert told("sessions", "search", "NVIDIA") == "no turn has these words\n"
+    assert told("sessions", "search", "NVIDIA", "--user", "ben") == "nothing that was said fits that\n"
+    assert told("sessions", "search", "NVIDIA") == "nothing that was said fits that\n"
     (hit,) = json.loads(told("sessions", "search", "Anonymous", "--json"))
-    assert (hit["id"], hit["score"] > 0) == ("t3", True)
+    assert (hit["id"], hit["why"], hit["score"] > 0) == ("t3", "both", True)
+    assert [hit["why"] for hit in json.loads(told("sessions", "search", "what was said today?", "--json"))] == [
+        "when"
+    ]
+
+
+def test_a_search_says_where_the_embedder_did_not_answer(run, talked, monkeypatch):
+    def down(self, texts):
+        raise RuntimeError("no weights")
+
+    monkeypatch.setattr("learngate.stores.embedders.WordLlamaEmbeddings.embed_documents", down)
+    result = run("sessions", "search", "NVIDIA", "--user", "ana")
+    assert "s1" in result.stdout
+    assert "searched by words alone" in result.stderr
+    assert "no weights" in run("learnings", "search", "NVIDIA", "--json").stderr
 
 
 def test_delete_takes_the_turns_and_says_how_many(told, talked):
