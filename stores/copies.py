@@ -19,6 +19,7 @@ _LIMITING = frozenset(
     without
     """.split()  # noqa: SIM905 - as lexical.STOP_WORDS
 )
+_EMPTY = (lexical.STOP_WORDS | _ADVISING) - _LIMITING
 _ORDERING = frozenset(
     [
         "after",
@@ -53,5 +54,4 @@ def says_no_more(text: str, than: str) -> bool:
 
 def _said(spoken: list[str]) -> list[str]:
     """Return the stems of the words, in their order, without those that only introduce or join."""
-    empty = (lexical.STOP_WORDS | _ADVISING) - _LIMITING
-    return [lexical.stem(word) for word in spoken if word not in empty]
+    return [lexical.stem(word) for word in spoken if word not in _EMPTY]

@@ -15,6 +15,8 @@ from learngate.stores.errors import InvalidInput
 from learngate.stores.text import check_name, check_namespace, check_storable
 
 Class = TypeVar("Class", bound=type)
+Check = Callable[[Any, str], None]
+"""Refuses a value, and says of what it is."""
 LARGEST = 2**63 - 1
 """The largest number that a database takes for a row."""
 MOST = 2**31 - 1
@@ -62,49 +64,56 @@ def _held(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def held(*given: Any, **named: Any) -> Any:
-        kinds = _kinds(method)
+        checks = _checks(method)
         for name, value in signature.bind(*given, **named).arguments.items():
-            if name in kinds:
-                _check(kinds[name], value, f"the {name.replace('_', ' ')}")
+            if name in checks:
+                checks[name](value, f"the {name.replace('_', ' ')}")
         return method(*given, **named)
 
     return held
 
 
 @functools.cache
-def _kinds(annotated: Any) -> dict[str, Any]:
+def _checks(annotated: Any) -> dict[str, Check]:
     # Read at the first call: at the time of the definition not every name in the annotations is there yet.
-    return {name: kind for name, kind in get_type_hints(annotated, include_extras=True).items() if name != "return"}
+    kinds = get_type_hints(annotated, include_extras=True)
+    return {name: _check_of(kind) for name, kind in kinds.items() if name != "return"}
 
 
-def _check(kind: Any, value: Any, what: str) -> None:
-    """Refuse a value that is not of a kind, as an annotation names it; a union is one of a kind and `None`."""
+def _check_of(kind: Any) -> Check:
+    """Return what refuses a value that is not of a kind, as an annotation names it; a union is one and `None`."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        if value is not None:
-            (some,) = (one for one in inner if one is not NoneType)
-            _check(some, value, what)
-    elif origin is Annotated:
-        _check_rules(inner[0], inner[1:], value, what)
-    elif origin is Literal:
-        if not isinstance(value, str) or value not in inner:
-            raise InvalidInput(f"{what} is one of {', '.join(map(repr, inner))}, not {_shown(value)}")
-    elif origin is tuple:
-        _check_tuple(inner, value, what)
-    elif origin in (list, Sequence):
-        if not isinstance(value, list | tuple):
-            raise _wrong(what, "a list", value)
-        for number, one in enumerate(value, 1):
-            _check(inner[0], one, f"number {number} of {what}")
-    elif is_dataclass(kind):
-        _check_record(kind, value, what)
-    else:
-        _check_plain(origin or kind, value, what)
+        (some,) = (_check_of(one) for one in inner if one is not NoneType)
+        return lambda value, what: None if value is None else some(value, what)
+    if origin is Annotated:
+        return _by_rules(inner[0], [rule for rule in inner[1:] if callable(rule)])
+    if origin is Literal:
+        return functools.partial(_check_choice, inner)
+    if origin is tuple:
+        return _tuple_of([_check_of(one) for one in inner if one is not Ellipsis], endless=Ellipsis in inner)
+    if origin in (list, Sequence):
+        return functools.partial(_check_list, _check_of(inner[0]))
+    if is_dataclass(kind):
+        return functools.partial(_check_record, kind)
+    if kind is Any:
+        return lambda _value, _what: None
+    return functools.partial(_check_plain, origin or kind)
+
+
+def _check_choice(choices: Sequence[str], value: Any, what: str) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInput(f"{what} is one of {', '.join(map(repr, choices))}, not {_shown(value)}")
+
+
+def _check_list(check: Check, value: Any, what: str) -> None:
+    if not isinstance(value, list | tuple):
+        raise _wrong(what, "a list", value)
+    for number, one in enumerate(value, 1):
+        check(one, f"number {number} of {what}")
 
 
 def _check_plain(kind: Any, value: Any, what: str) -> None:
-    if kind is Any:
-        return
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) <= LARGEST else math.inf
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -126,33 +135,39 @@ def _check_moment(value: datetime, what: str) -> None:
         raise InvalidInput(f"{what} is no time that can be stored: {error}") from None
 
 
-def _check_rules(kind: Any, rules: Sequence[Any], value: Any, what: str) -> None:
-    if kind is str and not isinstance(value, str):
-        raise _wrong(what, "text", value)
-    if kind is not str:
-        _check(kind, value, what)
-    for rule in rules:
-        if callable(rule):
+def _by_rules(kind: Any, rules: Sequence[Check]) -> Check:
+    plain = _check_of(kind)
+
+    def check(value: Any, what: str) -> None:
+        if kind is not str:
+            plain(value, what)
+        elif not isinstance(value, str):
+            raise _wrong(what, "text", value)
+        for rule in rules:
             rule(value, what)
 
+    return check
 
-def _check_tuple(kinds: Sequence[Any], value: Any, what: str) -> None:
-    if not isinstance(value, tuple | list):
-        raise _wrong(what, "a tuple", value)
-    if len(kinds) == 2 and kinds[1] is Ellipsis:
-        kinds = [kinds[0]] * len(value)
-    if len(kinds) != len(value):
-        raise InvalidInput(f"{what} has {len(kinds)} parts, not {len(value)}")
-    for number, (kind, one) in enumerate(zip(kinds, value, strict=True), 1):
-        _check(kind, one, f"number {number} of {what}")
+
+def _tuple_of(checks: Sequence[Check], *, endless: bool) -> Check:
+    def check(value: Any, what: str) -> None:
+        if not isinstance(value, tuple | list):
+            raise _wrong(what, "a tuple", value)
+        each = [*checks] * len(value) if endless else checks
+        if len(each) != len(value):
+            raise InvalidInput(f"{what} has {len(each)} parts, not {len(value)}")
+        for number, (one, part) in enumerate(zip(each, value, strict=True), 1):
+            one(part, f"number {number} of {what}")
+
+    return check
 
 
 def _check_record(kind: Any, value: Any, what: str) -> None:
     if not isinstance(value, kind):
         raise _wrong(what, kind.__name__, value)
-    kinds = _kinds(kind)
+    checks = _checks(kind)
     for field in fields(kind):
-        _check(kinds[field.name], getattr(value, field.name), f"{what}: its {field.name.replace('_', ' ')}")
+        checks[field.name](getattr(value, field.name), f"{what}: its {field.name.replace('_', ' ')}")
 
 
 _WORDS: Mapping[Any, str] = {str: "text", int: "a number", float: "a number", bool: "True or False", dict: "a dict"}

@@ -42,6 +42,8 @@ def search_body(*texts: str) -> str:
     and the pairs of characters of Chinese, Japanese and Korean, a run of which is one word to it.
     """
     body = clean("\n".join(t for t in texts if t))
+    if body.isascii():
+        return body
     added = [word for raw in _WORD.findall(body) for word in _forms(raw)]
     return f"{body}\n{' '.join(added)}" if added else body
 
@@ -68,7 +70,7 @@ def stem(word: str) -> str:
 
     The databases' own stemmers are not within reach here. Any other word stays, or is folded alike on both sides.
     """
-    for ending in ENDINGS:
+    for ending in ENDINGS if word.endswith(ENDINGS) else ():
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: -len(ending)]
             break

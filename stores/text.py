@@ -24,6 +24,18 @@ _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 _MEANT = frozenset("#%&*@")
 
 
+class _Kept(dict[int, int]):
+    """What `meant` makes of each character: itself, or a space; each is looked up once."""
+
+    def __missing__(self, point: int) -> int:
+        char = chr(point)
+        self[point] = point if unicodedata.category(char)[0] in "LMNS" or char in _MEANT else ord(" ")
+        return self[point]
+
+
+_KEPT = _Kept()
+
+
 def check_text(text: object, *, what: str, limit: int) -> str:
     """Return `text` stripped, or say why it cannot be stored.
 
@@ -124,7 +136,7 @@ def digest(text: str) -> str:
 def meant(text: str) -> list[str]:
     """Return a text's words with the signs that carry meaning: C is not C++, nor 5 -5, nor 3 % three dollars."""
     marked = _NEGATIVE.sub("\N{MINUS SIGN}", unicodedata.normalize("NFKC", text).casefold())
-    return "".join(c if unicodedata.category(c)[0] in "LMNS" or c in _MEANT else " " for c in marked).split()
+    return marked.translate(_KEPT).split()
 
 
 def fingerprint(text: str) -> str:
