@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC, VECTOR
-from sqlalchemy import ColumnElement, Connection, Float, and_, cast, exists, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Float, and_, cast, func, literal, select
 
 from learngate.stores.changes import MANY, changes_since, newest_change
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vector, Vectors
+from learngate.stores.lists import parts
 from learngate.stores.tables import embeddings
 
 MAX_SCOPES = 100_000
@@ -158,18 +159,22 @@ class PgvectorIndex:
             return connection.scalar(select(func.count()).select_from(held)) or 0
 
     def _missing(self, connection: Connection, kind: str, scope: str, ids: set[int] | None) -> dict[int, str]:
+        # Not as one statement: before the server has counted its rows, it would compare each with each.
         source = SOURCES[kind]
-        there = exists().where(
-            *self._scoped(kind, [scope]),
-            _rows.row_id == source.key,
-            func.vector_dims(_rows.vector) == self._dimensions,
+        held = select(_rows.row_id).where(
+            *self._scoped(kind, [scope]), func.vector_dims(_rows.vector) == self._dimensions
         )
-        query = select(source.key.label("id"), source.text.label("text")).where(
-            source.table.c.scope == scope, source.active, ~there
-        )
+        there = select(source.key).where(source.table.c.scope == scope, source.active)
         if ids is not None:
-            query = query.where(source.key.in_(ids))
-        return {row.id: row.text for row in connection.execute(query)}
+            held, there = held.where(_rows.row_id.in_(ids)), there.where(source.key.in_(ids))
+        missing = set(connection.scalars(there)) - set(connection.scalars(held))
+        texts: dict[int, str] = {}
+        for part in parts(missing):
+            rows = connection.execute(
+                select(source.key.label("id"), source.text.label("text")).where(source.key.in_(part))
+            )
+            texts |= {row.id: row.text for row in rows}
+        return texts
 
     def _count_rows(self) -> None:
         # Until the server comes round to it by itself, it takes a large scope for an empty one and sorts it all.

@@ -267,12 +267,18 @@ user_memories = Table(
     Column("updated_at", Moment, nullable=False),
     Column("scope", String, nullable=False),
     Column("body", Text, nullable=False),
+    Index("user_memories_scope", "scope"),
     sqlite_autoincrement=True,
 )
 _partial_index(
     user_memories,
     "user_memories_active ON user_memories (user_id, digest) WHERE valid_to IS NULL",
     unique=True,
+)
+_partial_index(
+    user_memories,
+    "user_memories_in_order ON user_memories (user_id, pinned DESC, updated_at DESC, id DESC)"
+    " WHERE valid_to IS NULL",
 )
 
 memory_revisions = Table(
@@ -375,6 +381,7 @@ learnings = Table(
     Column("body", Text, nullable=False),
     Index("learnings_namespace", "namespace", "status"),
     Index("learnings_digest", "namespace", "digest"),
+    Index("learnings_scope", "scope"),
     _one_of("status", "active", "retired"),
     sqlite_autoincrement=True,
 )

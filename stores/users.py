@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from learngate.stores import lexical
 from learngate.stores.changes import note_change
 from learngate.stores.database import Database
 from learngate.stores.erasing import erase_memories
 from learngate.stores.errors import InvalidInput, NotFound, StoreUnusable
+from learngate.stores.fusion import Fused
 from learngate.stores.guard import AnyText, Count, Name, Namespace, guarded
-from learngate.stores.hybrid import HybridSearch
+from learngate.stores.hybrid import CANDIDATES, HybridSearch
 from learngate.stores.meaning import Hits
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
 from learngate.stores.tables import checksum, memory_revisions, user_memories
@@ -25,6 +26,8 @@ _memories = user_memories.c
 
 ITEM_COST = 24
 """Characters that an item costs in a prompt beside its text: its dash, kind and id, and rounding to tokens."""
+MANY = 1000
+"""So many are ranked where some of the first are kept for other namespaces."""
 
 
 @guarded
@@ -129,32 +132,42 @@ class Users:
         recalled in it and below it only; without `namespace` all are.
         """
         room = budget * 4
+        spaces = None if namespace is None else lineage(namespace)
         mine = _active(user_id)
-        if namespace is not None:
-            mine = mine.where(or_(_memories.namespace.is_(None), _memories.namespace.in_(lineage(namespace))))
+        if spaces is not None:
+            mine = mine.where(or_(_memories.namespace.is_(None), _memories.namespace.in_(spaces)))
         with self._db.read() as connection:
-            size = connection.scalar(
-                mine.with_only_columns(func.sum(func.length(_memories.text) + ITEM_COST)).order_by(None)
-            )
-            if not size:
-                return Hits()
-            if size <= room:
-                return Hits(MemoryHit(_memory(row), 1.0) for row in connection.execute(mine))
-            pinned = connection.execute(mine.where(_memories.pinned).limit(50)).all()
-        # What is kept for other namespaces is ranked with the rest, and must not crowd it out.
-        k = 50 if namespace is None else 1000
-        ranked = (
-            self._search("memory", [_scope(user_id)], clean(query), k=k, floor=False) if query.strip() else Hits()
-        )
+            # No more of them fit, however short they are: those beyond need not be looked at.
+            first = connection.execute(mine.limit(room // ITEM_COST + 1)).all()
+        if sum(len(row.text) + ITEM_COST for row in first) <= room:
+            return Hits(MemoryHit(_memory(row), 1.0) for row in first)
+        if not query.strip():
+            # A picture without a word asks for nothing in particular: then the latest go first.
+            return Hits(_within(room, [(row, 1.0 if row.pinned else 0.0) for row in first]))
+        ranked, found = self._relevant(user_id, spaces, query)
         scores = {row.id: row.score for row in ranked}
-        # A picture without a word asks for nothing in particular: then the latest go first.
-        relevant = mine.where(_memories.id.in_(scores)) if scores else mine.limit(50)
-        with self._db.read() as connection:
-            found = connection.execute(relevant).all()
-        hits = [MemoryHit(_memory(row), 1.0) for row in pinned]
-        held = {hit.memory.id for hit in hits}
-        others = [MemoryHit(_memory(row), scores.get(row.id, 0.0)) for row in found if row.id not in held]
-        return Hits(_within(room, hits + sorted(others, key=lambda hit: -hit.score)), note=ranked.note)
+        pinned = {row.id: row for row in first if row.pinned}
+        others = sorted((row for row in found if row.id not in pinned), key=lambda row: -scores[row.id])
+        ordered = [(row, 1.0) for row in pinned.values()] + [(row, scores[row.id]) for row in others]
+        return Hits(_within(room, ordered), note=ranked.note)
+
+    def _relevant(
+        self, user_id: str, spaces: Sequence[str] | None, query: str
+    ) -> tuple[Hits[Fused], Sequence[Row[Any]]]:
+        """Return what was found for a query, and those rows of it that may be recalled."""
+        ranked: Hits[Fused] = Hits()
+        found: list[Row[Any]] = []
+        for k in (CANDIDATES, MANY):
+            ranked = self._search("memory", [_scope(user_id)], clean(query), k=k, floor=False)
+            # By their keys alone: asked for the user's, too, SQLite looks through all that the user has.
+            these = select(user_memories).where(_memories.id.in_([row.id for row in ranked]))
+            with self._db.read() as connection:
+                rows = connection.execute(these).all()
+            found = [row for row in rows if _may_see(row, user_id, spaces)]
+            # What is kept for other namespaces is ranked with the rest, and must not crowd it out.
+            if len(found) == len(ranked) or len(ranked) < k:
+                break
+        return ranked, found
 
     def erase(self, user_id: Name) -> int:
         """Delete every memory of a user with its history and vectors; return how many there were.
@@ -343,15 +356,21 @@ def _as_it_is(row: Row[Any]) -> UserMemory:
     )
 
 
-def _within(room: int, hits: list[MemoryHit]) -> list[MemoryHit]:
+def _may_see(row: Row[Any], user_id: str, spaces: Sequence[str] | None) -> bool:
+    within = spaces is None or row.namespace is None or row.namespace in spaces
+    return row.user_id == user_id and row.valid_to is None and within
+
+
+def _within(room: int, ordered: Sequence[tuple[Row[Any], float]]) -> list[MemoryHit]:
     shown: list[MemoryHit] = []
     cut: list[MemoryHit] = []
-    for hit in hits:
-        if len(hit.text) + ITEM_COST <= room:
-            room -= len(hit.text) + ITEM_COST
-            shown.append(hit)
+    for row, score in ordered:
+        size = len(row.text) + ITEM_COST
+        if size <= room:
+            room -= size
+            shown.append(MemoryHit(_memory(row), score))
         elif len(cut) < 5:
-            cut.append(MemoryHit(hit.memory, hit.score, shown=False))
+            cut.append(MemoryHit(_memory(row), score, shown=False))
     return shown + cut
 
 
