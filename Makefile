@@ -46,6 +46,8 @@ fuzz: $(VENV)/.dev ## call the stores and the gate with anything at all: FUZZ_EX
 bench: $(VENV)/.bench ## measure speed and recall beside Agno and LangGraph's store, and draw the plots (ten minutes; BENCH=--many for more)
 	@$(BIN)/python -m bench.starting
 	@$(BIN)/python -m bench.search
+	@$(BIN)/python -m bench.recall
+	@$(BIN)/python -m bench.memories
 	@$(BIN)/python -m bench.overhead $(BENCH)
 	@$(BIN)/python -m bench.plots
 
