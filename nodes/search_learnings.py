@@ -17,12 +17,17 @@ POINTING = frozenset(
 )
 """Words that stand for something said before."""
 PLEASANTRIES = frozenset(
-    "hi hello hey thanks thank you very much many ok okay yes no great good fine bye cool nice please so".split()  # noqa: SIM905
+    "hi hello hey again thanks thank you very much many ok okay yes no great good fine bye cool nice please so"  # noqa: SIM905
+    " perfect that it was is helped helpful".split()
 )
+JOINING = frozenset("and but or then instead too well also still else".split())  # noqa: SIM905
+"""Words that go on from something said before."""
+OPENING = ("what about ", "how about ")
+"""So do these, at the beginning."""
 FEW = 2
 """So many words of its own, or fewer, and one that points, and a message leans on the one before it."""
-SHORT = 4
-"""A message of so many words may lean on the one before it."""
+SHORT, JOINED = 4, 8
+"""A message of so many words may lean on the one before it; of so many, where a word of it goes on from there."""
 LONGEST = 2_000
 """Characters of the two that are searched for."""
 
@@ -60,8 +65,8 @@ def queries(message: str, before: str) -> list[str]:
     """Return what to search for, one after the other until something is found.
 
     That is the message; with the user's message before it, where it points at that ("compare that to Tesla");
-    and where it is only short ("and the fees?"), first alone and then so. A picture without a word is not
-    searched for.
+    and where it is only short, or goes on ("and the fees?"), first alone and then so. A picture without a word is
+    not searched for.
     """
     said = words(message)
     content = [word for word in said if word not in STOP_WORDS and word not in POINTING]
@@ -72,7 +77,8 @@ def queries(message: str, before: str) -> list[str]:
     both = f"{before}\n{message}"[-LONGEST:]
     if len(content) <= FEW and not POINTING.isdisjoint(said):
         return [both]
-    return [message, both] if len(said) <= SHORT else [message]
+    goes_on = not JOINING.isdisjoint(said) or " ".join(said).startswith(OPENING)
+    return [message, both] if len(said) <= (JOINED if goes_on else SHORT) else [message]
 
 
 def _asked_before(state: State) -> str:

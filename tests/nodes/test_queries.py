@@ -10,6 +10,62 @@ from tests.nodes.support import state, turn
 
 BEFORE = "What is the dividend of Ford worth?"
 
+LEANS = [
+    ("Is the dividend of Ford safe?", "compare that to Tesla"),
+    ("Which ETF tracks the world index best?", "and which is cheapest?"),
+    ("How do I poach an egg?", "and how long for a hard one?"),
+    ("What is a good pace for a first marathon?", "what about a half marathon?"),
+    ("Draft an offer letter for Sam", "make it shorter"),
+    ("Which trains go from Hamburg to Berlin?", "and the day after?"),
+    ("How do I bleed a radiator?", "why does it still gurgle afterwards?"),
+    ("Review the introduction of my essay", "now do the same for the conclusion"),
+    ("Should I fix the rate of my mortgage?", "for how many years, then?"),
+    ("How do we run a review after an outage?", "who should attend?"),
+    ("What does the duration of a bond mean?", "give me an example"),
+    ("Restart the checkout service", "did that help?"),
+    ("Which visa do I need for India?", "does my wife need one as well?"),
+    ("How much flour for one pizza?", "and for four people?"),
+    ("Is Lisbon warm in March?", "how about Porto in April?"),
+    ("Which index fund is cheapest?", "why that one?"),
+    ("Write a toast for my sister", "a bit funnier please"),
+    ("How do I descale a kettle?", "how often should I do that?"),
+    pytest.param(
+        "My candidate asked for remote work",
+        "what would you answer her?",
+        marks=pytest.mark.xfail(reason="who is meant is not told from anybody else"),
+    ),
+]
+ALONE = [
+    ("Is the dividend of Ford safe?", "How long should bread dough rest in the fridge?"),
+    ("Which ETF tracks the world index best?", "New topic: how do I descale a kettle?"),
+    ("How do I poach an egg?", "What is the capital of Mongolia?"),
+    ("What is a good pace for a first marathon?", "Thanks, that helped!"),
+    ("Draft an offer letter for Sam", "ok great"),
+    ("Which trains go from Hamburg to Berlin?", "Which of my two job offers should I take, Lyon or Graz?"),
+    ("How do I bleed a radiator?", "How do I know that a melon is ripe?"),
+    ("Review the introduction of my essay", "Set a timeout on every call to the payment service"),
+    ("Should I fix the rate of my mortgage?", "Is it normal that a new sofa smells for weeks?"),
+    ("How do we run a review after an outage?", "hello again"),
+    ("What does the duration of a bond mean?", "I want to learn to swim; is it too late at forty?"),
+    ("Restart the checkout service", "Translate good morning into Japanese"),
+    ("How do I poach an egg?", "Who painted The Night Watch?"),
+    ("Write a toast for my sister", "Do I need to declare the rent of my flat?"),
+    ("Is Lisbon warm in March?", "perfect, thank you so much"),
+    ("How do I poach an egg?", "How do I stop a tap that drips?"),
+    ("Write a toast for my sister", "I would like to talk about my garden now"),
+    ("Is Lisbon warm in March?", "Which is better for a beginner, yoga or pilates?"),
+]
+
+
+@pytest.mark.parametrize(("before", "message"), LEANS)
+def test_what_leans_on_the_message_before_is_searched_with_it(before: str, message: str) -> None:
+    assert f"{before}\n{message}" in queries(message, before)
+
+
+@pytest.mark.parametrize(("before", "message"), ALONE)
+def test_what_does_not_lean_is_searched_alone(before: str, message: str) -> None:
+    assert queries(message, before) == [message]
+
 
 @pytest.mark.parametrize(
     "message", ["compare that to Tesla", "Is it safe?", "What about those?", "And the other one?"]
