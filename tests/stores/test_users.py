@@ -1,4 +1,8 @@
-from learngate.stores import open_memory
+import sqlite3
+
+from sqlalchemy import event
+
+from learngate.stores import MemoryOperation, open_memory
 from tests.databases import needs_postgres
 from tests.stores.conformance.backends import InFile, InMemory, OnPostgres, bound
 from tests.stores.conformance.remembering import Remembering
@@ -35,3 +39,29 @@ def test_a_user_who_is_erased_while_being_embedded_leaves_no_vector():
         assert memory.users.recall("ana", "ordered item", budget=50) == []
         assert rows(memory, "embeddings") == 0
         assert memory.users.recall("ana", "ordered item", budget=50) == []
+
+
+def test_a_recall_looks_at_no_more_where_there_is_ten_times_as_much(tmp_path):
+    """Counted in steps of SQLite's own machine: they are the same however busy this one is."""
+    steps = 0
+
+    def counted():
+        nonlocal steps
+        steps += 1
+
+    with open_memory(f"sqlite:///{tmp_path / 'm.db'}", embedder=Hashed()) as memory:
+        for user, count in (("few", 80), ("many", 800)):
+            told = [MemoryOperation("add", text=f"Item {number} is ordered") for number in range(count)]
+            memory.users.apply(user, told, source=(user, "t"))
+            memory.users.recall(user, "items ordered")
+
+        @event.listens_for(memory.database._engine, "checkout")
+        def watch(connection: sqlite3.Connection, *_):
+            connection.set_progress_handler(counted, 20)
+
+        taken = {}
+        for user in ("few", "many"):
+            steps = 0
+            assert memory.users.recall(user, "Is 17 there?", budget=50, namespace="n")
+            taken[user] = steps
+    assert 0 < taken["many"] < 1.5 * taken["few"]
