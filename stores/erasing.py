@@ -13,7 +13,7 @@ from learngate.stores import lexical, upkeep
 from learngate.stores.audit import Ledger
 from learngate.stores.changes import note_change
 from learngate.stores.database import Database
-from learngate.stores.errors import InvalidInput, StoreUnavailable
+from learngate.stores.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from learngate.stores.mirror import held_outside
 from learngate.stores.provenance import count_of, forget_person
 from learngate.stores.records import now
@@ -134,7 +134,8 @@ def _swept(database: Database, user_id: str, sweep: Callable[[], None]) -> tuple
     why = "it was not the one that open_memory(index=…) named"
     try:
         sweep()
-    except StoreUnavailable as error:
+    except (StoreUnavailable, ConfigurationError) as error:
+        # The rows are gone by now: what is left is said, not raised.
         why = str(error)
     with database.read() as connection:
         left = held_outside(connection, _scopes(user_id))

@@ -38,8 +38,12 @@ PAGE = 500
 """Documents that are put or dropped together."""
 PATIENCE = 5.0
 """Seconds that one search may spend on what the store lacks."""
-WIDER = (1, 4, 16)
-"""How many times as many candidates are asked for, until enough of them count."""
+WIDER = (4, 16)
+"""How many times as many candidates are asked for, until enough of them count.
+
+A store's own index is not exact: Chroma's, as it comes, has 0.87 of the nearest ten among 50 of 10,000, and 0.96
+among 200, while SQL puts them in their right order.
+"""
 MAX_SCOPES = 100_000
 """How many scopes are remembered as looked at, before all are looked at again."""
 FIELD = "scope"
