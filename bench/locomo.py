@@ -4,8 +4,9 @@ PATH is a file of LoCoMo's conversations (github.com/snap-research/locomo, CC BY
 shape: `[{"id", "turns": [{"id", "session", "date", "speaker", "text"}], "questions": [{"question", "category",
 "gold": [turn id]}]}]`, dates as "1:56 pm on 8 May, 2023". What is measured is the product's own
 `memory.sessions.search`, all conversations in one database, a user each, beside rankings that any reader can
-rebuild: BM25 alone, cosines alone, and a fixed stack of both. "weights chosen elsewhere" are the product's
-figures where each conversation is searched with weights that were chosen on the others alone.
+rebuild: BM25 alone, cosines alone, and a fixed stack of both. "without" are the product's figures with one of
+its weights taken away, or all. "weights chosen elsewhere" are those where each conversation is searched with
+weights that were chosen on the others alone.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ class Product:
                 said = (HumanMessage(turn["text"], name=turn["speaker"]),)
                 session = f"{one['id']}-{turn['session']}"
                 self.memory.sessions.append(Turn(session, said, id=turn["id"], user_id=one["id"], happened_at=at))
+        # A search waits for a few missing vectors, not for all of a conversation.
+        for _ in self.memory.embed():
+            pass
+        for one in conversations:
             self.memory.sessions.search("hello", user_id=one["id"])
 
     def __call__(self, conversation: dict[str, Any]) -> list[Row]:
@@ -75,6 +80,8 @@ class Product:
             began = time.perf_counter()
             with self._noted((conversation["id"], one["question"])):
                 hits = self.memory.sessions.search(one["question"], user_id=conversation["id"], k=K)
+            if hits.note:
+                raise SystemExit(f"not what is to be measured: {hits.note}")
             self.milliseconds.append((time.perf_counter() - began) * 1000)
             rows.append(judged([hit.turn.id for hit in hits], set(one["gold"])))
         return rows
@@ -96,15 +103,27 @@ class Product:
 
     def weighed_anew(self, conversations: list[dict[str, Any]], weights: dict[str, float]) -> list[Row]:
         """Return what the product would find with other weights."""
-        for name, value in weights.items():
-            setattr(evidence, name, value)
         rows = []
-        for conversation in conversations:
-            for one in asked(conversation):
-                scores = evidence.weighed(*self.weighed[conversation["id"], one["question"]])
-                best = sorted(scores, key=lambda seq: (-scores[seq], -seq))[:K]
-                rows.append(judged([self.ids[seq - 1] for seq in best], set(one["gold"])))
+        with weighing(weights):
+            for conversation in conversations:
+                for one in asked(conversation):
+                    scores = evidence.weighed(*self.weighed[conversation["id"], one["question"]])
+                    best = sorted(scores, key=lambda seq: (-scores[seq], -seq))[:K]
+                    rows.append(judged([self.ids[seq - 1] for seq in best], set(one["gold"])))
         return rows
+
+
+@contextmanager
+def weighing(weights: dict[str, float]) -> Iterator[None]:
+    """Let searches weigh their evidence by other weights, those that are named."""
+    ours = {name: getattr(evidence, name) for name in weights}
+    for name, value in weights.items():
+        setattr(evidence, name, value)
+    try:
+        yield
+    finally:
+        for name, value in ours.items():
+            setattr(evidence, name, value)
 
 
 # -- what it is measured beside --------------------------------------------------------------------------------
@@ -208,8 +227,6 @@ def chosen_elsewhere(product: Product, conversations: list[dict[str, Any]]) -> d
             best[name] = max(fits, key=lambda share: float(np.mean(fits[share])))
         rows += product.weighed_anew([out], best)
         picked[out["id"]] = best
-    for name, value in ours.items():
-        setattr(evidence, name, value)
     return {"figures": mean(rows), "weights": picked, "learngate's own": ours}
 
 
@@ -234,6 +251,8 @@ def measured(name: str, conversations: list[dict[str, Any]]) -> dict[str, Any]:
     for baseline in every[0]:
         theirs = joined(rows[baseline] for rows in every)
         figures[baseline] = {"figures": mean(theirs), "learngate is better by": difference(together, theirs)}
+    figures["without"] = {name: mean(product.weighed_anew(conversations, {name: 0.0})) for name in WEIGHTS}
+    figures["without"]["any"] = mean(product.weighed_anew(conversations, dict.fromkeys(WEIGHTS, 0.0)))
     figures["weights chosen elsewhere"] = chosen_elsewhere(product, conversations)
     product.memory.close()
     return figures
