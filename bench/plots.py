@@ -50,10 +50,43 @@ def starting(found: dict[str, Any], axes: Any) -> None:
     axes.set_xlabel("a process until then: seconds of the processor, median")
 
 
+def memories(found: dict[str, Any], axes: Any) -> None:
+    """Draw what of a prompt a user's memories take as they grow."""
+    points = found["sqlite"]["memories of the user"]
+    sizes = [int(name) for name in points]
+    each = points["10"]["prompt tokens"] / 10
+    axes.plot(sizes, [size * each for size in sizes], "--", color=EMPTY, label="all of them")
+    axes.plot(sizes, [one["prompt tokens"] for one in points.values()], "o-", color=OURS, label="what is recalled")
+    axes.set(xscale="log", yscale="log", xlabel="memories of the user", ylabel="tokens of a prompt")
+    axes.legend(frameon=False)
+
+
+def recall(found: dict[str, Any], axes: Any) -> None:
+    """Draw what is kept and what is silent, on the half that was not chosen on."""
+    shown = {
+        "far: silent": "silent far",
+        "near: silent": "silent near",
+        "ordinary: kept": "kept ordinary",
+        "paraphrase: kept": "kept paraphrase",
+    }
+    bars = [f"{label}, {many}" for label in shown for many in ("104", "13")][::-1]
+    keys = [key + end for key in shown.values() for end in ("", ", among 13")][::-1]
+    for offset, (name, colour) in zip((0.2, -0.2), (("wordllama", OURS), ("minilm", THEIRS)), strict=True):
+        judged = [found[name][key]["judged"] for key in keys]
+        places = [at + offset for at in range(len(keys))]
+        errors = [[one[0] - one[1] for one in judged], [one[2] - one[0] for one in judged]]
+        axes.barh(places, [one[0] for one in judged], 0.4, xerr=errors, color=colour, label=name)
+    axes.set_yticks(range(len(bars)), bars)
+    axes.set_xlabel("share of questions, with its interval of 95 %; among 104 learnings and among 13")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
 DRAWN: dict[str, Callable[[dict[str, Any], Any], None]] = {
     "overhead": turn,
     "search": search,
     "starting": starting,
+    "memories": memories,
+    "recall": recall,
 }
 
 
