@@ -9,8 +9,6 @@ from time import monotonic, sleep
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import Connection, Cursor, OperationalError
 from psycopg.errors import LockNotAvailable
@@ -127,17 +125,6 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
                     # The server went away, and with it every connection of the pool, not this one alone.
                     self._pool.check()
                 raise
-
-    def list(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        """Return checkpoints, newest first; all are read at once, so that one who stops half-way holds nothing."""
-        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
 
     def close(self) -> None:
         """Close the pool."""

@@ -49,6 +49,17 @@ class Threaded(BaseCheckpointSaver[Any]):
         """Return one checkpoint."""
         return await self._run(self.get_tuple, config)
 
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Return checkpoints, newest first; all are read at once, so that one who stops half-way holds nothing."""
+        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
+
     async def alist(
         self,
         config: RunnableConfig | None,
@@ -117,17 +128,6 @@ class LearngateSqliteSaver(Threaded, SqliteSaver):
         """Close the saver's connection, once no thread of a run that was given up is using it."""
         with self.lock:
             self.conn.close()
-
-    def list(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        """Return checkpoints, newest first; all are read at once, so that one who stops half-way holds no lock."""
-        return iter([*super().list(config, filter=filter, before=before, limit=limit)])
 
 
 def saver_on(database: Database) -> Threaded:
