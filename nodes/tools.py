@@ -6,6 +6,7 @@ and else what is wrong with it.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Annotated, Any
 
 from langchain_core.messages import ToolMessage
@@ -60,6 +61,8 @@ MEMORY_TOOLS: tuple[BaseTool, ...] = (remember, propose_learning)
 
 
 PAST_HITS = 5
+PAST_SEARCHES = 4
+"""So many searches' budgets all searches of one turn share: a model that asks on and on fills no prompt."""
 
 
 def past_sessions(sessions: Sessions, *, budget: int) -> BaseTool:
@@ -77,6 +80,9 @@ def past_sessions(sessions: Sessions, *, budget: int) -> BaseTool:
         turn, recall = state["turn"], state.get("recall") or {}
         if turn["user_id"] is None:
             return "not searched: nobody is signed in, so there are no past sessions of theirs"
+        room = _room_for_past(state, budget * 4)
+        if room == 0:
+            return f"not searched: {PAST_SEARCHES} searches a turn are enough, answer with what they found"
         # The window stands in the prompt already.
         known = {(turn["session_id"], item["id"]) for item in recall.get("history", [])}
         try:
@@ -84,9 +90,18 @@ def past_sessions(sessions: Sessions, *, budget: int) -> BaseTool:
         except InvalidInput as problem:
             return f"not searched: {problem}"
         new = [hit for hit in hits if (hit.turn.session_id, hit.turn.id) not in known][:PAST_HITS]
-        return "\n".join(past_lines(new, room=budget * 4)) or "nothing was found in this user's past sessions"
+        return "\n".join(past_lines(new, room=room)) or "nothing was found in this user's past sessions"
 
     return search_past_sessions
+
+
+def _room_for_past(state: dict[str, Any], room: int) -> int:
+    """Return how many characters one more search may say: those that are asked for at once share what is left."""
+    mine = [*takewhile(lambda message: message.id != state["turn"].get("id"), reversed(state["messages"]))]
+    searched = sum(isinstance(message, ToolMessage) and message.name == PAST_TOOL for message in mine)
+    at_once = sum(call["name"] == PAST_TOOL for call in getattr(mine[0], "tool_calls", [])) if mine else 1
+    left = max(PAST_SEARCHES - searched, 0)
+    return room * left // max(at_once, left, 1)
 
 
 def _earlier(state: dict[str, Any], tool_call_id: str) -> bool:

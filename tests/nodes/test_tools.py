@@ -114,6 +114,33 @@ def test_what_stands_in_the_prompt_already_is_not_found_again(past: BaseTool) ->
     assert "zebra" in look(past, "zebra", **window)
 
 
+def test_one_turns_searches_share_a_bounded_room(past: BaseTool, memory: Memory) -> None:
+    for number in range(30):
+        memory.sessions.append(Turn(f"s{number}", (HumanMessage("zebra " * 300),), user_id="ana", happened_at=AT))
+    question, found = HumanMessage("q", id="now"), ToolMessage("- (…)", tool_call_id="c", name=past.name)
+    call = {"type": "tool_call", "name": past.name, "args": {}}
+
+    def room(earlier: int, at_once: int) -> int:
+        asked = AIMessage("", tool_calls=[{**call, "id": f"c{n}"} for n in range(at_once)])
+        before = [found] * 9  # of an earlier turn
+        messages = [*before, question, *[AIMessage("", tool_calls=[{**call, "id": "c"}]), found] * earlier, asked]
+        turn = {"user_id": "ana", "session_id": "now", "id": "now"}
+        return len(look(past, "zebra", messages=messages, turn=turn))
+
+    alone = room(0, 1)
+    assert alone == room(0, 4) == room(3, 1) <= 500 * 4
+    for earlier in range(5):
+        for at_once in (1, 2, 5, 40):
+            said = room(earlier, at_once)
+            assert said * at_once <= (4 - earlier) * 500 * 4 + 80 * at_once
+    assert look(
+        past,
+        "zebra",
+        turn={"user_id": "ana", "session_id": "now", "id": "now"},
+        messages=[question, *[found] * 4, AIMessage("")],
+    ).startswith("not searched: 4 searches")
+
+
 def test_what_it_says_is_bounded_and_says_what_it_left_out(memory: Memory) -> None:
     for number in range(30):
         words = (HumanMessage(f"zebra {number} " * 3_000), AIMessage("zebra " * 3_000))
