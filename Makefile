@@ -43,12 +43,13 @@ fuzz: $(VENV)/.dev ## call the stores and the gate with anything at all: FUZZ_EX
 	@$(BIN)/python -m tests.fuzz --database sqlite --examples $(FUZZ_EXAMPLES)
 	@$(BIN)/python -m tests.fuzz --database postgres --examples $$(($(FUZZ_EXAMPLES) / 5))
 
-bench: $(VENV)/.bench ## measure speed and recall beside Agno and LangGraph's store, and draw the plots (ten minutes; BENCH=--many for more)
+bench: $(VENV)/.bench ## measure speed and recall beside Agno, langmem and LangGraph's stores; write docs/speed.md and its plots (20 minutes)
 	@$(BIN)/python -m bench.starting
+	@$(BIN)/python -m bench.overhead --many $(BENCH)
 	@$(BIN)/python -m bench.search
+	@$(BIN)/python -m bench.growth
 	@$(BIN)/python -m bench.recall
 	@$(BIN)/python -m bench.memories
-	@$(BIN)/python -m bench.overhead $(BENCH)
 	@$(BIN)/python -m bench.plots
 
 soak: $(VENV)/.dev ## look for new examples of every law, on both databases, for SOAK_MINUTES

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.reliability_vs_agno import rival_python
 from bench.reporting import write
+from bench.rivals import AGNO, python_of
 from bench.serving import Side
 
 HERE = Path(__file__).parent
@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--no-rival", action="store_true", help="learngate and the empty graph only")
     parser.add_argument("--dry", action="store_true", help="write no results")
     given = parser.parse_args()
-    rival = None if given.no_rival else given.rival_python or rival_python(console)
+    rival = None if given.no_rival else given.rival_python or python_of(AGNO, console)
     found = measured(given.turns, many=given.many, rival=rival)
     comparisons = compared(found)
     show(found, comparisons)

@@ -16,17 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rivals import AGNO, python_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "reliability_vs_agno.json"
-RIVAL = ["agno[sqlite]==3.1.10", "chromadb"]
 SECONDS = 900.0
 
 LINES: dict[str, tuple[str, int]] = {
@@ -62,7 +61,7 @@ def main() -> int:
     console = Console()
     began = time.monotonic()
     ours = side(sys.executable, "our_side.py", console)
-    rival = given.rival_python or rival_python(console)
+    rival = given.rival_python or python_of(AGNO, console)
     theirs = side(rival, "agno_side.py", console) if rival else {}
     show(console, ours, theirs)
     given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -76,26 +75,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rival-python", metavar="PYTHON", help="a Python that has agno[sqlite] and chromadb")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     return parser.parse_args()
-
-
-def rival_python(console: Console) -> str | None:
-    """Return a Python that has the rival; make one where there is none yet."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "learngate" / "agno-3.1.10"
-    python = cache / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if (cache / "ready").exists():
-        return str(python)
-    with console.status(f"installing {' and '.join(RIVAL)} apart (about two minutes) …"):
-        venv.create(cache, with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *RIVAL]
-        installed = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if installed.returncode:
-        console.print(
-            f"[yellow]Agno could not be installed, so only learngate was run[/]: {installed.stderr.strip()[-300:]}"
-            "\nGive a Python that has it: --rival-python …/bin/python"
-        )
-        return None
-    (cache / "ready").touch()
-    return str(python)
 
 
 def side(python: str, script: str, console: Console) -> dict[str, int]:
@@ -146,7 +125,7 @@ def report(ours: dict[str, int], theirs: dict[str, int], seconds: float) -> dict
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
         "seconds": round(seconds),
-        "rival": RIVAL,
+        "rival": list(AGNO.packages),
         "lines": lines,
     }
 

@@ -48,8 +48,8 @@ class Backend(Protocol):
     def detach(self) -> None:
         """Let go of what `attach` holds."""
 
-    def begin(self, connection: Connection, *, writes: bool) -> None:
-        """Begin a transaction; of those that write, only one runs at a time."""
+    def begin(self, connection: Connection, *, writes: bool, derives: bool) -> None:
+        """Begin a transaction; of those that write one runs at a time. What it derives need not be durable."""
 
     def reason(self, error: BaseException) -> str:
         """Return what an error of the driver says, on one line, without the values that it quotes."""
@@ -86,6 +86,7 @@ class Database:
         event.listen(self._engine, "begin", self._begin)
         self._reader = self._engine.execution_options(**self._backend.reading)
         self._writer = self._engine.execution_options(**self._backend.writing, writes=True)
+        self._deriver = self._writer.execution_options(derives=True)
 
     def connect(self) -> Any:
         """Open one more connection of the driver's own; whoever asks for it closes it.
@@ -113,6 +114,12 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write; it commits at the end of the block, or leaves no trace."""
         with self._transaction(self._writer) as connection:
+            yield connection
+
+    @contextmanager
+    def derive(self) -> Iterator[Connection]:
+        """Open one that writes what can be made again: it waits for no disk, and a power cut may take it."""
+        with self._transaction(self._deriver) as connection:
             yield connection
 
     def close(self) -> None:
@@ -153,7 +160,9 @@ class Database:
             yield connection
 
     def _begin(self, connection: Connection) -> None:
-        self._backend.begin(connection, writes=connection.get_execution_options().get("writes", False))
+        options = connection.get_execution_options()
+        writes, derives = options.get("writes", False), options.get("derives", False)
+        self._backend.begin(connection, writes=writes, derives=derives)
 
     def translate(self, error: Exception) -> LearngateError:
         """Say in our words what a driver's error means for the caller.

@@ -193,7 +193,7 @@ class Vectors:
 
     def _store(self, kind: str, texts: dict[int, str], vectors: dict[int, Vector]) -> None:
         source = SOURCES[kind]
-        with self._db.write() as connection:
+        with self._db.derive() as connection:
             # What was erased or reworded while it was being embedded does not come back as a vector.
             rows = connection.execute(
                 select(source.key.label("id"), source.table.c.scope, source.text.label("text")).where(

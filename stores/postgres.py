@@ -87,8 +87,10 @@ class Postgres:
     def detach(self) -> None:
         """Let go of nothing: the pool holds the connections."""
 
-    def begin(self, connection: Connection, *, writes: bool) -> None:
+    def begin(self, connection: Connection, *, writes: bool, derives: bool) -> None:
         """Begin a transaction; one that writes waits until it is the only one that does."""
+        if derives:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         if writes:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
 

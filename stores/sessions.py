@@ -262,7 +262,7 @@ class Sessions:
             before, after = tree.beside(connection, best) if beside else ({}, {})
             loaded: dict[int, Turn] = {}
             for part in parts({*best, *before.values(), *after.values()}):
-                loaded |= tree.load(connection, select(turns).where(tree.among(part), turns.c.scope == scope))
+                loaded |= tree.load(connection, tree.WHOLE.where(tree.among(part), turns.c.scope == scope))
         hits = [
             TurnHit(
                 loaded[seq],
@@ -312,8 +312,7 @@ class Sessions:
         with self._db.read() as connection:
             found = tree.load(
                 connection,
-                select(turns)
-                .where(
+                tree.WHOLE.where(
                     or_(turns.c.reflection.in_(["pending", "failed"]), turns.c.noted.is_not(None)),
                     turns.c.status == "complete",
                     turns.c.reflection_attempts < MAX_ATTEMPTS,

@@ -60,9 +60,12 @@ class Sqlite:
         if self._anchor is not None:
             self._anchor.close()
 
-    def begin(self, connection: Connection, *, writes: bool) -> None:
-        """Begin a transaction."""
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    def begin(self, connection: Connection, *, writes: bool, derives: bool) -> None:
+        """Begin a transaction, past SQLAlchemy, for which it is as much work as any statement."""
+        driver: Any = connection.connection.dbapi_connection
+        if writes:
+            driver.execute(f"PRAGMA synchronous = {'NORMAL' if derives else 'FULL'}")
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     def reason(self, error: BaseException) -> str:
         """Return what an error says, on one line, without the text that it could not decode."""

@@ -51,6 +51,10 @@ _RECALLED = (
     .where(recalls.c.turn_seq.in_(bindparam("seqs", expanding=True)))
     .order_by(recalls.c.kind, recalls.c.rank)
 )
+_above = turns.alias("above")
+_parent_id = select(_above.c.id).where(_above.c.seq == _turns.parent_seq).scalar_subquery()
+WHOLE = select(turns, _parent_id.label("parent_id"))
+"""Turns as `load` takes them."""
 _RECORD, _SAY, _RECALL = insert(turns), insert(messages), insert(recalls)
 _THERE = update(sessions).where(sessions.c.id == bindparam("session")).values(deleted_at=None)
 _MOVED = _THERE.values(newest=bindparam("turn"))
@@ -174,12 +178,12 @@ def marked(session_id: str, turn_id: str, status: ReflectionStatus, error: str |
 
 def of_session(session_id: str, condition: ColumnElement[bool]) -> Select[Any]:
     """Return the query for a session's turns, in the order in which they were recorded."""
-    return select(turns).where(_turns.session_id == session_id, condition).order_by(_turns.seq)
+    return WHOLE.where(_turns.session_id == session_id, condition).order_by(_turns.seq)
 
 
 def these(seqs: Iterable[int]) -> Select[Any]:
     """Return the query for turns by their numbers alone, in their order: a damaged index can hide none of them."""
-    return select(turns).where(among(seqs)).order_by(_turns.seq)
+    return WHOLE.where(among(seqs)).order_by(_turns.seq)
 
 
 def among(seqs: Iterable[int]) -> ColumnElement[bool]:
@@ -252,7 +256,7 @@ def beside(connection: Connection, seqs: Sequence[int]) -> tuple[dict[int, int],
 
 
 def load(connection: Connection, query: Select[Any], *, recalled: bool = True) -> dict[int, Turn]:
-    """Return the turns that a query over `turns` selects, whole, by their sequence number.
+    """Return the turns that a `WHOLE` query selects, by their sequence number.
 
     Without `recalled` they come without what was recalled for them, which takes as long as all the rest.
     """
@@ -262,10 +266,6 @@ def load(connection: Connection, query: Select[Any], *, recalled: bool = True) -
     for row in rows:
         _check(row)
     seqs = [row.seq for row in rows]
-    before = {row.parent_seq for row in rows if row.parent_seq}
-    parents = {row.seq: row.id for row in rows}
-    for part in parts(before - parents.keys()):
-        parents |= dict(connection.execute(select(_turns.seq, _turns.id).where(among(part))).all())
     said: dict[int, list[Any]] = {seq: [] for seq in seqs}
     session_of = {row.seq: row.session_id for row in rows}
     for part in parts(seqs):
@@ -279,7 +279,7 @@ def load(connection: Connection, query: Select[Any], *, recalled: bool = True) -
             id=row.id,
             user_id=row.user_id,
             namespace=row.namespace,
-            parent=parents.get(row.parent_seq, ROOT),
+            parent=row.parent_id or ROOT,
             status=row.status,
             reflection=row.reflection,
             happened_at=row.happened_at,
