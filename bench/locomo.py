@@ -32,6 +32,7 @@ from bench.reporting import write
 from learngate.stores import ConfigurationError, Turn, evidence, open_memory, sessions
 from learngate.stores.embedders import chosen_embedder
 from learngate.stores.lexical import STOP_WORDS
+from tests.databases import MISSING, new_postgres
 
 K = 10
 RESAMPLES = 10_000
@@ -55,10 +56,10 @@ def asked(conversation: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Product:
-    """All conversations in one database in memory, a user each."""
+    """All conversations in one new database, a user each."""
 
-    def __init__(self, conversations: list[dict[str, Any]], embedder: Embeddings) -> None:
-        self.memory = open_memory("sqlite://", embedder=embedder)
+    def __init__(self, conversations: list[dict[str, Any]], embedder: Embeddings, url: str = "sqlite://") -> None:
+        self.memory = open_memory(url, embedder=embedder)
         self.milliseconds: list[float] = []
         self.ids = [turn["id"] for one in conversations for turn in one["turns"]]
         self.weighed: dict[tuple[str, str], tuple[Any, ...]] = {}
@@ -255,7 +256,19 @@ def measured(name: str, conversations: list[dict[str, Any]]) -> dict[str, Any]:
     figures["without"]["any"] = mean(product.weighed_anew(conversations, dict.fromkeys(WEIGHTS, 0.0)))
     figures["weights chosen elsewhere"] = chosen_elsewhere(product, conversations)
     product.memory.close()
+    figures["on PostgreSQL"] = on_postgres(conversations, embedder)
     return figures
+
+
+def on_postgres(conversations: list[dict[str, Any]], embedder: Embeddings) -> dict[str, Any] | None:
+    """Return the product's figures on PostgreSQL, where the tests have a server."""
+    if MISSING:
+        return None
+    with new_postgres() as url:
+        product = Product(conversations, embedder, url)
+        figures = mean(joined(product(one) for one in conversations))
+        product.memory.close()
+    return {"learngate": figures, "milliseconds a search": round(float(np.median(product.milliseconds)), 1)}
 
 
 def main() -> None:
