@@ -4,14 +4,15 @@ import re
 import signal
 import threading
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from sqlalchemy import text
 
-from learngate.stores import ConfigurationError, Memory, open_memory
+from learngate.stores import ConfigurationError, Conflict, Memory, open_memory
 from learngate.stores.embeddings import Vectors
 from learngate.stores.lexical import scope_token
 from learngate.stores.protocols import VectorIndex
@@ -28,7 +29,7 @@ from tests.stores.conformance.vectors import (
     token,
     unit,
 )
-from tests.stores.support import Hashed, draft, go, processes, rows, turn
+from tests.stores.support import Hashed, draft, go, processes, rows, together, turn
 from tests.stores.vector_stores import chroma_at, chroma_in, chroma_server, qdrant
 
 
@@ -50,6 +51,28 @@ class TestChroma(InFile, Outside):
     def _store(self, tmp_path):
         with chroma_in(tmp_path / "chroma") as self.make:
             yield
+
+    def test_two_programs_change_the_same_rows_at_once_and_each_brings_the_store_up_to_date(self, url):
+        with open_memory(url, embedder=EMBEDDER) as one, open_memory(url, embedder=EMBEDDER) as other:
+            learn(one, *(f"rule {number}" for number in range(4)))
+            programs = [(one, self.index_of(one)), (other, self.index_of(other))]
+            query = unit("rule 1")
+
+            def change(program: int) -> None:
+                memory, index = programs[program]
+                for number in range(12):
+                    # The other may have done the same just before.
+                    with suppress(Conflict):
+                        how = (memory.learnings.retire, memory.learnings.restore)[(number + program) % 2]
+                        how(number % 4 + 1, actor="ana")
+                    index.search("learning", [token("n")], query, 100)
+
+            assert together(lambda: change(0), lambda: change(1)) == [None, None]
+            expected = brute(one, "n", query)
+            for _, index in programs:
+                assert index.search("learning", [token("n")], query, 100) == close_to(expected)
+            assert rows(one, "mirrored", "state = 'there'") == len(expected) + 1
+            assert rows(one, "mirrored", "state in ('putting', 'dropping')") == 0
 
 
 class TestQdrant(InFile, Outside):
@@ -110,8 +133,25 @@ class Breaking(InMemoryVectorStore):
         return super().get_by_ids(ids)
 
 
+class EachOnes(Embeddings):
+    """The embedders of all programs that have the one store: each knows the vectors that it hands over itself."""
+
+    def __init__(self, of: list[StoredVectors]) -> None:
+        self.of = of
+
+    def embed_query(self, text: str) -> list[float]:
+        for one in self.of[:-1]:
+            with suppress(KeyError):
+                return one.embed_query(text)
+        return self.of[-1].embed_query(text)
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self.embed_query(text) for text in texts]
+
+
 def taken(store: Breaking, embedder: StoredVectors) -> Breaking:
-    store.embedding = embedder
+    known = store.embedding.of if isinstance(store.embedding, EachOnes) else []
+    store.embedding = EachOnes([*known, embedder])
     return store
 
 
@@ -314,7 +354,7 @@ def test_a_store_whose_filter_is_not_known_is_refused_until_it_is_told(program, 
             raise NotImplementedError
 
     def make(embedder):
-        store.embedding = embedder
+        taken(store, embedder)
         return Other()
 
     memory = program(index=in_vector_store(make))
@@ -392,6 +432,46 @@ def test_a_row_that_is_erased_while_it_is_on_its_way_does_not_stay_outside(progr
     monkeypatch.setattr(store, "add_documents", erased_meanwhile)
     list(memory.embed())
     assert outside(store) == {"marker": 1}
+
+
+def test_a_row_that_comes_back_while_it_is_dropped_is_there_again(program, store, monkeypatch):
+    slow, quick = program(), program()
+    learn(slow, "mind all costs", "costs of bonds")
+    assert found(slow) == found(quick) == [1, 2]
+    drop = store.delete
+
+    def too_late(ids=None, **more):
+        monkeypatch.setattr(store, "delete", drop)
+        slow.learnings.restore(1, actor="ana")
+        assert found(quick) == [1, 2]
+        drop(ids, **more)
+
+    monkeypatch.setattr(store, "delete", too_late)
+    slow.learnings.retire(1, actor="ana")
+    found(slow)
+    assert found(slow) == found(quick) == [1, 2]
+    assert outside(store) == {"marker": 1, "learning": 2}
+
+
+def test_a_row_that_comes_back_before_it_is_dropped_stays(program, store, monkeypatch):
+    slow, quick, without = program(), program(), program(index=None)
+    learn(slow, "mind all costs", "costs of bonds")
+    assert found(slow) == found(quick) == [1, 2]
+    write = slow.database.write
+
+    def too_late():
+        monkeypatch.setattr(slow.database, "write", write)
+        without.learnings.restore(1, actor="ana")
+        # This one has the vector made again, of the same text; the next finds that nothing is missing.
+        assert found(without) == found(quick) == [1, 2]
+        store.broken = {"put"}
+        return write()
+
+    without.learnings.retire(1, actor="ana")
+    monkeypatch.setattr(slow.database, "write", too_late)
+    found(slow)
+    assert found(quick) == found(slow) == [1, 2]
+    assert outside(store) == {"marker": 1, "learning": 2}
 
 
 def test_more_than_one_search_can_bring_is_brought_by_the_next(program, store, monkeypatch):
