@@ -131,7 +131,7 @@ def _scopes(user_id: str) -> list[str]:
 
 def _swept(database: Database, user_id: str, sweep: Callable[[], None]) -> tuple[int, str]:
     """Let a vector store drop what is gone; return how many documents of a user it may still have, and why."""
-    why = "it was not the one that open_memory(index=…) named"
+    why = "it is not what open_memory(embedder=…, index=…) names here"
     try:
         sweep()
     except (StoreUnavailable, ConfigurationError) as error:

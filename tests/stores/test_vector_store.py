@@ -391,7 +391,7 @@ def test_what_erasing_could_not_reach_is_said_and_reached_by_erasing_again(progr
     store.broken = {"drop"} if how == "down" else set()
     receipt = (memory if how == "down" else program(index=None)).erase("ana")
     assert receipt.erased["documents in a vector store"] == 0
-    why = "did not answer" if how == "down" else "it was not the one that open_memory(index=…) named"
+    why = "did not answer" if how == "down" else "it is not what open_memory(embedder=…, index=…) names here"
     [said] = [one for one in receipt.unreached if "vector store" in one]
     assert said.startswith("1 documents in a vector store")
     assert why in said
