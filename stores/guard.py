@@ -60,12 +60,13 @@ def guarded(store: Class) -> Class:
 
 
 def _held(method: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(method)
+    names = [*inspect.signature(method).parameters]
 
     @functools.wraps(method)
     def held(*given: Any, **named: Any) -> Any:
         checks = _checks(method)
-        for name, value in signature.bind(*given, **named).arguments.items():
+        # What does not go with the signature is Python's own to refuse, when the method is called.
+        for name, value in [*zip(names, given, strict=False), *named.items()]:
             if name in checks:
                 checks[name](value, f"the {name.replace('_', ' ')}")
         return method(*given, **named)

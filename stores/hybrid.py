@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from math import log
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
@@ -26,6 +27,15 @@ WEIGHED = frozenset({"learning"})
 A row that has one word of six says little about the question: without this, a question in other words than its
 learning's was found by meaning and lost again to such rows.
 """
+
+
+# Built once: building a statement takes longer than it takes to run.
+_TEXTS = {
+    kind: select(source.key.label("id"), source.text.label("text")).where(
+        source.key.in_(bindparam("ids", expanding=True)), source.active
+    )
+    for kind, source in SOURCES.items()
+}
 
 
 class HybridSearch:
@@ -64,15 +74,11 @@ class HybridSearch:
         """Return which of the query's content words each row holds."""
         if not asked or not found:
             return {}
-        source = SOURCES[kind]
-        bodies = connection.execute(
-            select(source.key.label("id"), source.text.label("text")).where(source.key.in_(found), source.active)
-        )
+        bodies = connection.execute(_TEXTS[kind], {"ids": [*found]})
         # A stem keeps its word's first letters, so that most words of a row need none to be told apart.
         starts = {word[:3] for word in asked}
-        return {
-            row.id: asked & {lexical.stem(word) for word in words(row.text) if word[:3] in starts} for row in bodies
-        }
+        stem = cache(lexical.stem)
+        return {row.id: asked & {stem(word) for word in words(row.text) if word[:3] in starts} for row in bodies}
 
 
 def _trust(asked: set[str], held: dict[int, set[str]]) -> dict[int, float]:

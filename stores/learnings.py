@@ -330,9 +330,9 @@ class Learnings:
         active = select(learnings).where(_learnings.namespace.in_(spaces), _learnings.status == "active")
         with self._db.read() as connection:
             rows = self._ledger.standing(connection, active, [row.id for row in ranked])
-            by_id = {row.id: _learning(row) for row in rows}
+            by_id = {row.id: row for row in rows}
         hits = (
-            LearningHit(by_id[row.id], row.score, row.why, row.dense, row.lexical)
+            LearningHit(_learning(by_id[row.id]), row.score, row.why, row.dense, row.lexical)
             for row in ranked
             if row.id in by_id
         )

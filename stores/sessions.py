@@ -143,7 +143,9 @@ class Sessions:
         by_id: dict[str, Turn] = {}
         with self._db.read() as connection:
             for part in parts(ids):
-                found = tree.load(connection, tree.of_session(session_id, turns.c.id.in_(part)), recalled=recalled)
+                found = tree.load(
+                    connection, tree.NAMED, {"session_id": session_id, "ids": part}, recalled=recalled
+                )
                 by_id |= {turn.id: turn for turn in found.values()}
         return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
 
@@ -175,7 +177,7 @@ class Sessions:
             chain = tree.chain(connection, session_id, head, turns)
             found: dict[int, Turn] = {}
             for part in parts(sorted(row.seq for row in chain)):
-                found |= tree.load(connection, tree.these(part), recalled=recalled)
+                found |= tree.load(connection, tree.THESE, {"seqs": part}, recalled=recalled)
         return [*found.values()]
 
     def place(self, session_id: str, *, head: str | None, message_id: str, keep: Count) -> Placement:
@@ -186,12 +188,7 @@ class Sessions:
         with self._db.read() as connection:
             chain = tree.chain(connection, session_id, head, keep)
             seqs = [row.seq for row in chain]
-            ordered = select(messages.c.id).order_by(messages.c.turn_seq, messages.c.position)
-            owned = [
-                one
-                for part in parts(sorted(seqs))
-                for one in connection.scalars(ordered.where(messages.c.turn_seq.in_(part)))
-            ]
+            owned = [one for part in parts(sorted(seqs)) for one in connection.scalars(_IDS, {"seqs": part})]
             top = chain[0].id if chain else ROOT
             seq = tree.seq_of(connection, session_id, message_id)
             known: Literal["new", "behind", "elsewhere"] = "new"
@@ -326,8 +323,9 @@ class Sessions:
         self, session_id: str, turn_id: str, status: ReflectionStatus, *, error: AnyText | None = None
     ) -> None:
         """Note how a turn's reflection ended, with the reason where it failed."""
-        with self._db.write() as connection:
-            connection.execute(tree.marked(session_id, turn_id, status, error))
+        # A mark that a power cut takes is made again: the turn is reflected on once more.
+        with self._db.derive() as connection:
+            tree.mark(connection, session_id, turn_id, status, error)
 
     def settle(self, session_id: str, turn_id: str, *, reflected: bool) -> None:
         """Note that nothing of a turn waits to take effect any more; `reflected` marks its reflection done."""
@@ -373,6 +371,11 @@ def _candidates(connection: Connection, scope: str, scores: Mapping[int, float])
     ]
 
 
+_IDS = (
+    select(messages.c.id)
+    .where(messages.c.turn_seq.in_(bindparam("seqs", expanding=True)))
+    .order_by(messages.c.turn_seq, messages.c.position)
+)
 _STANDING = select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == bindparam("session_id"))
 
 

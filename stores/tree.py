@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any, get_args
 
@@ -10,9 +10,9 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    Integer,
     Row,
     Select,
-    Update,
     bindparam,
     case,
     insert,
@@ -55,6 +55,20 @@ _above = turns.alias("above")
 _parent_id = select(_above.c.id).where(_above.c.seq == _turns.parent_seq).scalar_subquery()
 WHOLE = select(turns, _parent_id.label("parent_id"))
 """Turns as `load` takes them."""
+THESE = WHOLE.where(_turns.seq.in_(bindparam("seqs", expanding=True))).order_by(_turns.seq)
+"""Turns by their numbers alone: a damaged index can hide none of them."""
+_NAMED = WHOLE.where(_turns.session_id == _session_id, _turns.id.in_(bindparam("ids", expanding=True)))
+NAMED = _NAMED.order_by(_turns.seq)
+"""Turns of one session by their ids, in the order in which they were recorded."""
+_MARK = (
+    update(turns)
+    .where(_turns.session_id == bindparam("its"), _turns.id == bindparam("turn"), _turns.reflection != "done")
+    .values(
+        reflection=bindparam("ended"),
+        reflection_error=bindparam("why"),
+        reflection_attempts=_turns.reflection_attempts + bindparam("failed", type_=Integer),
+    )
+)
 _RECORD, _SAY, _RECALL = insert(turns), insert(messages), insert(recalls)
 _THERE = update(sessions).where(sessions.c.id == bindparam("session")).values(deleted_at=None)
 _MOVED = _THERE.values(newest=bindparam("turn"))
@@ -152,7 +166,7 @@ def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: 
 
 def reflected(connection: Connection, session_id: str, turn_id: str) -> None:
     """Note, inside a transaction, that everything a turn's reflection brought has taken effect."""
-    connection.execute(marked(session_id, turn_id, "done", None))
+    mark(connection, session_id, turn_id, "done", None)
 
 
 def settled(connection: Connection, session_id: str, turn_id: str) -> None:
@@ -162,28 +176,13 @@ def settled(connection: Connection, session_id: str, turn_id: str) -> None:
     )
 
 
-def marked(session_id: str, turn_id: str, status: ReflectionStatus, error: str | None) -> Update:
-    """Return the statement that notes how a turn's reflection ended; one that is done stays done."""
+def mark(
+    connection: Connection, session_id: str, turn_id: str, status: ReflectionStatus, error: str | None
+) -> None:
+    """Note, inside a transaction, how a turn's reflection ended; one that is done stays done."""
+    named = {"its": session_id, "turn": turn_id, "ended": status}
     failed = 1 if status == "failed" else 0
-    return (
-        update(turns)
-        .where(_turns.session_id == session_id, _turns.id == turn_id, _turns.reflection != "done")
-        .values(
-            reflection=status,
-            reflection_error=None if error is None else clean(error),
-            reflection_attempts=_turns.reflection_attempts + failed,
-        )
-    )
-
-
-def of_session(session_id: str, condition: ColumnElement[bool]) -> Select[Any]:
-    """Return the query for a session's turns, in the order in which they were recorded."""
-    return WHOLE.where(_turns.session_id == session_id, condition).order_by(_turns.seq)
-
-
-def these(seqs: Iterable[int]) -> Select[Any]:
-    """Return the query for turns by their numbers alone, in their order: a damaged index can hide none of them."""
-    return WHOLE.where(among(seqs)).order_by(_turns.seq)
+    connection.execute(_MARK, named | {"why": None if error is None else clean(error), "failed": failed})
 
 
 def among(seqs: Iterable[int]) -> ColumnElement[bool]:
@@ -255,12 +254,14 @@ def beside(connection: Connection, seqs: Sequence[int]) -> tuple[dict[int, int],
     return before, after
 
 
-def load(connection: Connection, query: Select[Any], *, recalled: bool = True) -> dict[int, Turn]:
-    """Return the turns that a `WHOLE` query selects, by their sequence number.
+def load(
+    connection: Connection, query: Select[Any], given: Mapping[str, Any] | None = None, *, recalled: bool = True
+) -> dict[int, Turn]:
+    """Return the turns that a `WHOLE` query selects, with what it is given, by their sequence number.
 
     Without `recalled` they come without what was recalled for them, which takes as long as all the rest.
     """
-    rows = connection.execute(query).all()
+    rows = connection.execute(query, given).all()
     if not rows:
         return {}
     for row in rows:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Integer, Row, bindparam, insert, or_, select, update
 
 from learngate.stores import lexical
 from learngate.stores.changes import note_change
@@ -28,6 +28,19 @@ ITEM_COST = 24
 """Characters that an item costs in a prompt beside its text: its dash, kind and id, and rounding to tokens."""
 MANY = 1000
 """So many are ranked where some of the first are kept for other namespaces."""
+
+
+# Built once: building a statement takes longer than it takes to run.
+_ACTIVE = (
+    select(user_memories)
+    .where(_memories.user_id == bindparam("user_id"), _memories.valid_to.is_(None))
+    .order_by(_memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc())
+)
+_MINE = _ACTIVE.limit(bindparam("most", type_=Integer))
+_SERVED = _MINE.where(
+    or_(_memories.namespace.is_(None), _memories.namespace.in_(bindparam("spaces", expanding=True)))
+)
+_MINE_BY_ID = _ACTIVE.where(_memories.id == bindparam("id"))
 
 
 @guarded
@@ -133,12 +146,11 @@ class Users:
         """
         room = budget * 4
         spaces = None if namespace is None else lineage(namespace)
-        mine = _active(user_id)
-        if spaces is not None:
-            mine = mine.where(or_(_memories.namespace.is_(None), _memories.namespace.in_(spaces)))
+        mine = _MINE if spaces is None else _SERVED
+        given = {"user_id": user_id, "spaces": spaces, "most": room // ITEM_COST + 1}
         with self._db.read() as connection:
             # No more of them fit, however short they are: those beyond need not be looked at.
-            first = connection.execute(mine.limit(room // ITEM_COST + 1)).all()
+            first = connection.execute(mine, given).all()
         if sum(len(row.text) + ITEM_COST for row in first) <= room:
             return Hits(MemoryHit(_memory(row), 1.0) for row in first)
         if not query.strip():
@@ -181,7 +193,7 @@ class Users:
     def list(self, user_id: Name, *, limit: Count = 1000) -> list[UserMemory]:
         """Return a user's memories: pinned first, then the latest."""
         with self._db.read() as connection:
-            return [_memory(row) for row in connection.execute(_active(user_id).limit(limit))]
+            return [_memory(row) for row in connection.execute(_MINE, {"user_id": user_id, "most": limit})]
 
 
 def _checked(operation: MemoryOperation) -> MemoryOperation:
@@ -312,16 +324,8 @@ def _same(connection: Connection, user_id: str, text: str) -> int | None:
     return found
 
 
-def _active(user_id: str) -> Any:
-    return (
-        select(user_memories)
-        .where(_memories.user_id == user_id, _memories.valid_to.is_(None))
-        .order_by(_memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc())
-    )
-
-
 def _find(connection: Connection, user_id: str, memory_id: int) -> Row[Any] | None:
-    found: Row[Any] | None = connection.execute(_active(user_id).where(_memories.id == memory_id)).first()
+    found: Row[Any] | None = connection.execute(_MINE_BY_ID, {"user_id": user_id, "id": memory_id}).first()
     return found
 
 

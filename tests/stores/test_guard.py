@@ -58,7 +58,7 @@ def _east(hours):
 
 
 def test_a_wrong_number_of_arguments_stays_pythons_own_error(memory):
-    with pytest.raises(TypeError, match="missing a required argument: 'text'"):
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'text'"):
         memory.users.remember("ana")
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         memory.users.list("ana", colour="red")
