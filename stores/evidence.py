@@ -23,7 +23,7 @@ WHEN = 0.3
 """What a turn gets of a time that the question names."""
 
 _WORD = re.compile(r"[^\W_]+")
-_SPEAKER = re.compile(r"^([^:\n]{1,60}): ", re.MULTILINE)
+_SPEAKER = re.compile(r"^([^:\s][^:\n]{0,59}): ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

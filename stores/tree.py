@@ -328,12 +328,16 @@ def turn_scope(user_id: str | None) -> str:
 
 
 def body(turn: Turn) -> str:
-    """Return what search reads of a turn: when it was, on a line of its own, and who said what."""
+    """Return what search reads of a turn: when it was, on a line of its own, and who said what.
+
+    Further lines of what somebody said are indented, so that each name stands at the beginning of a line.
+    """
     said = [
         f"{message.name or {'human': turn.user_id or 'user', 'ai': 'assistant'}.get(message.type)}: {message.text}"
         for message in turn.messages
         if message.type in {"human", "ai"} and message.text
     ]
+    said = [one.replace("\n", "\n  ") for one in said]
     # Its day is UTC's, as in `dates` and as in a row that is read back, whatever zone it was given in.
     return lexical.search_body(f"{turn.happened_at.astimezone(UTC):%A %d %B %Y %Y-%m-%d}", *said)
 

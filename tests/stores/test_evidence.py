@@ -99,5 +99,12 @@ def test_a_speaker_is_named_by_whole_words_and_alone(query, gains):
     assert (scores[1] - scores[2] == pytest.approx(SPEAKER)) is gains
 
 
+def test_who_speaks_stands_at_the_beginning_of_a_line():
+    told = [one(1, body="Tuesday\nAna: to do\n  Ben: hi\n  Note: hi"), one(2, body="Tuesday\nBen: hi")]
+    for query, gain in (("What did Ben note?", SPEAKER), ("What did Ana note?", -SPEAKER), ("the note", 0.0)):
+        scores = weighed(told, query, [])
+        assert scores[2] - scores[1] == pytest.approx(gain)
+
+
 def test_nothing_is_weighed_of_nothing():
     assert weighed([], "what did Ana say in 2023?", [DAY]) == {}

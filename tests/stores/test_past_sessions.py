@@ -32,6 +32,15 @@ def test_of_equal_words_the_speaker_whom_the_question_names_is_first(memory):
     assert found(memory, "When did Cleo adopt a puppy?")[0] == "cleo"
 
 
+def test_what_somebody_quotes_is_not_taken_for_who_speaks(memory):
+    put(memory, said("a", "Puppies\nBen: I adopted one", "Cleo", id="quoted"))
+    put(memory, said("b", "Puppies\nI, Cleo, adopted one", "Ben", id="ben"))
+    scores = {hit.turn.id: hit.score for hit in memory.sessions.search("puppies adopted by Ben", user_id="ana")}
+    plain = {hit.turn.id: hit.score for hit in memory.sessions.search("puppies adopted by Dora", user_id="ana")}
+    assert scores["ben"] - plain["ben"] > scores["quoted"] - plain["quoted"]
+    assert [one.title for one in memory.sessions.list(user_id="ana")] == ["Puppies"] * 2
+
+
 def test_of_equal_words_those_of_the_day_that_is_named_are_first(memory):
     for number in range(1, 6):
         put(memory, said(f"s{number}", "We talked of bonds", id=f"day {number}", at=AT + timedelta(days=number)))
