@@ -145,6 +145,11 @@ class Servers:
         """End one of the server's processes; killed, it takes all others with it, and the server recovers."""
         if kill and not os.environ.get("LEARNGATE_TEST_POSTGRES"):
             os.kill(pid, signal.SIGKILL)
+            # Until the server has noticed it goes on as if nothing had been.
+            for _ in range(600):
+                if not Path("/proc", str(pid)).exists():
+                    return
+                time.sleep(0.05)
         else:
             self.run(f"SELECT pg_terminate_backend({pid})")
 
