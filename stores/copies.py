@@ -39,10 +39,18 @@ _ORDERING = frozenset(
 )
 
 
-def says_no_more(text: str, than: str) -> bool:
+class Told:
+    """A text's words, read once for all that it is compared with."""
+
+    def __init__(self, text: str) -> None:
+        self.spoken = meant(text)
+        # The stems, in their order, of the words that do not only introduce or join.
+        self.said = [lexical.stem(word) for word in self.spoken if word not in _EMPTY]
+
+
+def says_no_more(text: Told, than: Told) -> bool:
     """Return whether a text holds nothing that another one does not say, too."""
-    spoken, others = meant(text), meant(than)
-    mine, theirs = _said(spoken), _said(others)
+    spoken, others, mine, theirs = text.spoken, than.spoken, text.said, than.said
     if not set(mine) <= set(theirs) or len(set(mine)) < ALIKE * len(set(theirs)):
         return False
     if _LIMITING.intersection(spoken) != _LIMITING.intersection(others):
@@ -50,8 +58,3 @@ def says_no_more(text: str, than: str) -> bool:
     # "Growth before value" has the words of "value before growth", and 0.5 the digits of 5.0.
     ordered = any(word in _ORDERING or word.isdigit() for word in spoken + others)
     return not ordered or mine == [word for word in theirs if word in mine]
-
-
-def _said(spoken: list[str]) -> list[str]:
-    """Return the stems of the words, in their order, without those that only introduce or join."""
-    return [lexical.stem(word) for word in spoken if word not in _EMPTY]

@@ -7,13 +7,12 @@ weak, and the weighted sum won every like-for-like pair.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from learngate.stores.records import Why
 
 
-@dataclass(frozen=True, slots=True)
-class Fused:
+class Fused(NamedTuple):
     """One row's place in a fused list, with the raw scores it came from."""
 
     id: int

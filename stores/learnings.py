@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, select
 
 from learngate.stores import gate, lexical
 from learngate.stores.audit import Ledger, readable
-from learngate.stores.copies import says_no_more
+from learngate.stores.copies import Told, says_no_more
 from learngate.stores.database import Database
 from learngate.stores.errors import Conflict, InvalidInput, NotFound
 from learngate.stores.guard import Count, Name, Namespace, guarded
@@ -475,8 +475,9 @@ def _revision(row: Row[Any]) -> Revision:
 
 def _distinct(hits: Iterable[LearningHit]) -> Iterator[LearningHit]:
     """Leave out what says no more than a hit above it."""
-    kept: list[LearningHit] = []
+    kept: list[Told] = []
     for hit in hits:
-        if not any(says_no_more(hit.learning.insight, above.learning.insight) for above in kept):
-            kept.append(hit)
+        told = Told(hit.learning.insight)
+        if not any(says_no_more(told, above) for above in kept):
+            kept.append(told)
             yield hit

@@ -1,10 +1,14 @@
 import pytest
 
-from learngate.stores.copies import says_no_more
+from learngate.stores import copies
 from tests.stores.support import draft
 
 ADVICE = "When you buy a fund, look at the expense ratio and the tracking error."
 AGAIN = "Always check expense ratio and tracking error when buying a fund, please."
+
+
+def says_no_more(text, than):
+    return copies.says_no_more(copies.Told(text), copies.Told(than))
 
 
 def _found(memory, *insights, k=5, floor=True):
