@@ -4,6 +4,9 @@ import json
 import sqlite3
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+
+from learngate.stores import Turn
 
 
 @pytest.fixture
@@ -107,10 +110,18 @@ def test_the_quarantine_is_listed(told, run, known, path):
     assert "learnings" in told("doctor", "--quarantine")
 
 
-@pytest.mark.parametrize("part", [0.999, 0.97, 0.9])
-def test_of_a_file_that_was_cut_off_the_rest_is_saved(repaired, told, known, path, part):
-    data = path.read_bytes()
-    cut = data[: int(len(data) * part)]
+@pytest.fixture
+def filled(stocked, path):
+    """End the file with what was said: that of a new database may end with the list of its tables."""
+    for number in range(60):
+        said = HumanMessage(f"{number} and so on " * 200), AIMessage("I see.")
+        stocked.sessions.append(Turn("long", said, user_id="ana"))
+    stocked.close()
+
+
+@pytest.mark.parametrize("lost", [4097, 8192, 30_000, 100_000])
+def test_of_a_file_that_was_cut_off_the_rest_is_saved(repaired, told, filled, path, lost):
+    cut = path.read_bytes()[:-lost]
     path.write_bytes(cut)
     found = repaired("--db", path, status=1)
     assert not any("or see `learngate doctor`" in one["says"] for one in found)
@@ -128,7 +139,7 @@ def test_where_nothing_can_be_read_a_backup_is_all_that_is_said(repaired, known,
     assert [one.name for one in path.parent.iterdir() if one.name.startswith(path.name)] == [path.name]
 
 
-def test_ctrl_c_while_a_file_is_saved_leaves_nothing_and_says_so(run, known, path, monkeypatch):
+def test_ctrl_c_while_a_file_is_saved_leaves_nothing_and_says_so(run, filled, path, monkeypatch):
     from learngate.stores import salvage
 
     path.write_bytes(path.read_bytes()[:-8192])
