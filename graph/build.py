@@ -6,12 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
-from langchain_core.tools import tool as as_tool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
@@ -28,6 +26,9 @@ from learngate.nodes.state import State
 from learngate.stores import ConfigurationError, Memory, StoreUnavailable
 from learngate.stores.records import ReflectionStatus
 from learngate.stores.sessions import Sessions
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
 
 Reflect = Literal["inline", "background", "off"]
 OWN: Any = object()
@@ -220,7 +221,11 @@ def _own_tools(memory: Memory, budgets: Budgets) -> tuple[BaseTool, ...]:
 
 
 def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseTool]) -> list[BaseTool]:
-    given = [one if isinstance(one, BaseTool) else as_tool(one) for one in tools]
+    if not tools:
+        return list(own)
+    from langchain_core.tools import BaseTool, tool
+
+    given = [one if isinstance(one, BaseTool) else tool(one) for one in tools]
     given += own
     names = [one.name for one in given]
     twice = sorted({name for name in names if names.count(name) > 1})

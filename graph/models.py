@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
-from langchain_core.tools import BaseTool
 
 from learngate.graph.settings import GEMINI_KEYS, OFFLINE, has_gemini_key
 from learngate.nodes.reflection import Reflection
 from learngate.stores.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
 
 SCRIPTED = "scripted"
 NOSTREAM = "nostream"
