@@ -29,4 +29,6 @@ def load_history(state: State, *, sessions: Sessions, turns: int, budget: int) -
         )
         for number, past in enumerate(window)
     ]
+    if window and turn_size(window[-1]) > room:
+        history[-1]["cut"] = True
     return {"recall": {"history": history}}

@@ -36,12 +36,13 @@ class TurnState(TypedDict):
 
 
 class RecalledItem(TypedDict):
-    """One thing put before the model; `shown` is false where the budget had ended."""
+    """One thing put before the model; not `shown` where the budget had ended, `cut` where it ended within."""
 
     kind: Literal["turn", "memory", "learning"]
     id: str | int
     text: str
     shown: bool
+    cut: NotRequired[bool]
     revision: NotRequired[int]
     score: NotRequired[float]
     title: NotRequired[str]

@@ -83,8 +83,9 @@ def past_sessions(sessions: Sessions, *, budget: int) -> BaseTool:
         room = _room_for_past(state, budget * 4)
         if room == 0:
             return f"not searched: {PAST_SEARCHES} searches a turn are enough, answer with what they found"
-        # The window stands in the prompt already.
-        known = {(turn["session_id"], item["id"]) for item in recall.get("history", [])}
+        # What the window shows whole stands in the prompt already.
+        whole = [item["id"] for item in recall.get("history", []) if item["shown"] and not item.get("cut")]
+        known = {(turn["session_id"], past) for past in whole}
         try:
             hits = sessions.search(clean(query), user_id=turn["user_id"], k=PAST_HITS + len(known), beside=True)
         except InvalidInput as problem:

@@ -7,8 +7,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from learngate.nodes import load_history
 from learngate.nodes.tools import MEMORY_TOOLS, past_sessions, propose_learning, remember
 from learngate.stores import Memory, Turn
+from tests.nodes.support import state, turn
 
 AT = datetime(2024, 3, 5, 12, tzinfo=UTC)
 
@@ -108,10 +110,23 @@ def test_a_query_of_any_characters_is_searched(past: BaseTool) -> None:
 
 
 def test_what_stands_in_the_prompt_already_is_not_found_again(past: BaseTool) -> None:
-    window = {"recall": {"history": [{"id": f"q{number}"} for number in range(3)]}}
+    window = {"recall": {"history": [{"id": f"q{number}", "shown": True} for number in range(3)]}}
     turn = {"turn": {"user_id": "ana", "session_id": "old"}}
     assert look(past, "zebra", **window, **turn) == "nothing was found in this user's past sessions"
     assert "zebra" in look(past, "zebra", **window)
+
+
+@pytest.mark.parametrize(("budget", "whole"), [(0, 0), (3, 0), (4, 1), (11, 2), (18, 2), (19, 3)])
+def test_what_the_window_leaves_out_or_cuts_is_found(
+    past: BaseTool, memory: Memory, budget: int, whole: int
+) -> None:
+    now = turn(session_id="old", parent="q2")
+    recall = load_history(state(turn=now), sessions=memory.sessions, turns=9, budget=budget)["recall"]
+    found = [
+        f"Answer {number}." in look(past, query, recall=recall, turn=now)
+        for number, query in enumerate(["cheap", "zebra", "Bye"])
+    ]
+    assert found == [True] * (3 - whole) + [False] * whole
 
 
 def test_one_turns_searches_share_a_bounded_room(past: BaseTool, memory: Memory) -> None:
