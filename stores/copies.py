@@ -15,28 +15,12 @@ ALIKE = 2 / 3
 _ADVISING = frozenset(["always", "also", "both", "check", "consider", "ensure", "look", "make", "must", "please"])
 _LIMITING = frozenset(
     """
-    all any avoid but cannot don except if more most never no nor not off on only out over too under unless up
-    without
+    all any avoid but cannot don except fewer hardly if instead least less more most neither never no none nor not
+    off on only out over rarely seldom stop t than too under unless up without
     """.split()  # noqa: SIM905 - as lexical.STOP_WORDS
 )
-_EMPTY = (lexical.STOP_WORDS | _ADVISING) - _LIMITING
-_ORDERING = frozenset(
-    [
-        "after",
-        "before",
-        "above",
-        "below",
-        "from",
-        "into",
-        "over",
-        "rather",
-        "instead",
-        "than",
-        "then",
-        "to",
-        "under",
-    ]
-)
+"""Words that turn or narrow what the next one says; `t` is what "isn't" ends with."""
+_EMPTY = (lexical.STOP_WORDS | _ADVISING) - _LIMITING - {"before", "after", "from", "into", "then", "to"}
 
 
 class Told:
@@ -45,16 +29,24 @@ class Told:
     def __init__(self, text: str) -> None:
         self.spoken = meant(text)
         # The stems, in their order, of the words that do not only introduce or join.
-        self.said = [lexical.stem(word) for word in self.spoken if word not in _EMPTY]
+        self.said: list[str] = []
+        limiting = ""
+        for word in self.spoken:
+            if word in _LIMITING:
+                # With what it limits it is one: "avoid bonds, buy stocks" does not say to avoid stocks.
+                limiting += f"{word} "
+            elif word not in _EMPTY:
+                self.said.append(limiting + lexical.stem(word))
+                limiting = ""
+        self.said += limiting.split()
 
 
 def says_no_more(text: Told, than: Told) -> bool:
-    """Return whether a text holds nothing that another one does not say, too."""
-    spoken, others, mine, theirs = text.spoken, than.spoken, text.said, than.said
-    if not set(mine) <= set(theirs) or len(set(mine)) < ALIKE * len(set(theirs)):
+    """Return whether a text holds nothing that another one does not say, too, in the same order."""
+    if len(text.said) < ALIKE * len(than.said):
         return False
-    if _LIMITING.intersection(spoken) != _LIMITING.intersection(others):
+    if _LIMITING.intersection(text.spoken) != _LIMITING.intersection(than.spoken):
         return False
-    # "Growth before value" has the words of "value before growth", and 0.5 the digits of 5.0.
-    ordered = any(word in _ORDERING or word.isdigit() for word in spoken + others)
-    return not ordered or mine == [word for word in theirs if word in mine]
+    # "The mean, not the median" has the words of "the median, not the mean": each is looked for after the last.
+    theirs = iter(than.said)
+    return all(word in theirs for word in text.said)

@@ -1,10 +1,12 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from learngate.stores import copies
 from tests.stores.support import draft
 
 ADVICE = "When you buy a fund, look at the expense ratio and the tracking error."
-AGAIN = "Always check expense ratio and tracking error when buying a fund, please."
+AGAIN = "Please, when buying a fund, always check both expense ratio and tracking error."
 
 
 def says_no_more(text, than):
@@ -63,6 +65,14 @@ def test_it_says_no_more(text, than):
         ("Take the fund with more holdings.", "Take the fund with fewer holdings."),
         ("Keep the costs of funds over a percent.", "Keep the costs of funds under a percent."),
         ("Sort by costs before size.", "Sort by size before costs."),
+        ("Use the mean, not the median.", "Use the median, not the mean."),
+        ("Avoid bonds, buy stocks.", "Avoid stocks, buy bonds."),
+        ("Buy bonds, avoid stocks.", "Avoid bonds, buy stocks."),
+        ("Value stocks outperform growth stocks.", "Growth stocks outperform value stocks."),
+        ("In a crisis avoid gold stocks.", "In a crisis avoid bonds, buy gold stocks."),
+        ("Bonds from abroad are taxed at home.", "Bonds from abroad aren't taxed at home."),
+        ("Weigh the fees before you buy.", "Weigh the fees after you buy."),
+        ("Shift money from bonds into stocks.", "Shift money into bonds from stocks."),
         ("Prefer growth over value.", "Prefer value over growth."),
         ("Do with funds as acme does.", "Do with funds as globex does."),
         ("Write the service in C.", "Write the service in C++."),
@@ -70,6 +80,26 @@ def test_it_says_no_more(text, than):
     ],
 )
 def test_what_differs_in_a_word_that_counts_is_other_advice(one, other):
+    assert not says_no_more(one, other)
+    assert not says_no_more(other, one)
+
+
+PAIRS = [("mean", "median"), ("bonds", "stocks"), ("growth", "value"), ("flour", "sugar")]
+BETWEEN = [
+    "not the {1}, the {0}",
+    "the {0}, never the {1}",
+    "{0} beats {1} by far",
+    "{0} and then {1}",
+    "avoid {0}, buy {1}",
+]
+
+
+@given(
+    st.sampled_from(PAIRS), st.sampled_from(BETWEEN), st.sampled_from(["", "in a crisis ", "when prices fall, "])
+)
+def test_what_swaps_two_things_is_other_advice(pair, between, before):
+    one, other = before + between.format(*pair), before + between.format(*reversed(pair))
+    assert says_no_more(one, one)
     assert not says_no_more(one, other)
     assert not says_no_more(other, one)
 
