@@ -23,6 +23,7 @@ def write(name: str, figures: dict[str, Any]) -> Path:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(about | figures, indent=1, ensure_ascii=False) + "\n")

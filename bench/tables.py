@@ -12,11 +12,11 @@ from bench.reporting import RESULTS
 BEGIN, END = "<!-- figures: written by bench/plots.py -->", "<!-- end of figures -->"
 NAMES = {
     "async ÷ agno": "a turn beside the model at default durability ÷ Agno's (automatic memory)",
-    "exit ÷ agno": 'the same at `durability="exit"` ÷ Agno\'s',
+    "exit ÷ agno": 'a turn beside the model at `durability="exit"` ÷ Agno\'s (automatic memory)',
     "async − empty, ms": "a turn at default durability − the same graph with empty nodes, ms",
     "exit − empty, ms": 'a turn at `"exit"` − the same graph with empty nodes, ms',
-    "async, 10,000 ÷ 10 memories": "a turn with 10,000 memories of the user ÷ with 10",
-    "exit, 10,000 ÷ 10 memories": 'the same at `"exit"`',
+    "async, 10,000 ÷ 10 memories": "a turn at default durability with 10,000 memories of the user ÷ with 10",
+    "exit, 10,000 ÷ 10 memories": 'a turn at `"exit"` with 10,000 memories of the user ÷ with 10',
     "100": "a search among 100 learnings, ms",
     "10000": "a search among 10,000, ms",
     "100000": "a search among 100,000, ms",
