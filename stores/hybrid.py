@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from math import log
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
@@ -36,6 +36,16 @@ _TEXTS = {
     )
     for kind, source in SOURCES.items()
 }
+_FEW = {
+    kind: select(func.count()).select_from(
+        select(source.key)
+        .where(source.table.c.scope.in_(bindparam("scopes", expanding=True)), source.active)
+        .limit(MANY)
+        .subquery()
+    )
+    for kind, source in SOURCES.items()
+}
+"""How many rows there are, as far as a floor asks. An index may bring fewer of them than it was asked for."""
 
 
 class HybridSearch:
@@ -58,9 +68,10 @@ class HybridSearch:
                 lexical.search(connection, source.table, scopes=scopes, query=query, limit=max(k, CANDIDATES))
             )
             held = self._held(connection, kind, asked, found) if weighed else {}
-        # As many as it takes to know whether there are only few.
+            rows = connection.execute(_FEW[kind], {"scopes": [*scopes]}).scalar_one() if floor else MANY
+        # Their number scales a cosine: behind a floor as many as it was chosen with.
         near = self._meaning.search(kind, scopes, query, max(k, MANY if floor else CANDIDATES), also=found)
-        least = near.floor.among(len(near.rows)) if floor else near.floor.many
+        least = near.floor.among(rows)
         ranked = fuse(near.rows, found, trust=_trust(asked, held) if weighed else None)
         if floor:
             # One word that is shared may be chance, even where it is half of the question.

@@ -1,7 +1,10 @@
 import pytest
+from langchain_core.vectorstores import InMemoryVectorStore
 
 from learngate.stores import open_memory
 from learngate.stores.embedders import MANY, Floor
+from learngate.stores.lexical import scope_token
+from learngate.stores.vector_store import in_vector_store
 from tests.stores.support import Hashed, draft
 
 RULES = {
@@ -86,6 +89,33 @@ def test_among_few_learnings_one_is_kept_that_is_noise_among_many(memory):
         memory.learnings.add(draft(f"Invoice {number} of the printer is paid"), namespace="n/below", actor="ana")
     assert len(memory.learnings.search(query, namespace="n")) == 1
     assert memory.learnings.search(query, namespace="n/below") == []
+
+
+class Scant(InMemoryVectorStore):
+    """LangChain's own store, where it brings five at the most, whatever it is asked for."""
+
+    def similarity_search_by_vector(self, embedding, k=4, **more):
+        return super().similarity_search_by_vector(embedding, min(k, 5), **more)
+
+
+@pytest.mark.parametrize("index", [None, in_vector_store(InMemoryVectorStore), in_vector_store(Scant)])
+def test_a_floor_goes_by_how_many_rows_there_are_and_not_by_how_many_an_index_brings(index):
+    with open_memory("sqlite://", embedder=Hashed(), index=index) as memory:
+        for number in range(MANY + 10):
+            space = ("n", "n/below", "n/beside")[number % 3]
+            memory.learnings.add(draft(f"Invoice {number} of the printer is paid"), namespace=space, actor="ana")
+        for number in range(1, 4):
+            memory.learnings.retire(number, actor="ana")
+
+        def floor(*spaces):
+            scopes = [scope_token("namespace", space) for space in spaces]
+            return memory.learnings._search("learning", scopes, "How are printers repaired?", k=5).floor
+
+        among = memory.vectors.floor.among
+        assert (floor("n"), floor("n", "n/below")) == (among(36), among(72))
+        assert (floor("n", "n/below", "n/beside"), floor("m")) == (among(MANY), among(0))
+        memory.learnings.restore(1, actor="ana")
+        assert floor("n") == among(37)
 
 
 def test_a_hit_says_why_and_how_well_it_fits(taught):
