@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -140,9 +140,9 @@ class Users:
     ) -> Hits[MemoryHit]:
         """Return the memories that matter to a message, within `budget` tokens (of four characters).
 
-        All of them while they fit, pinned ones first; else the pinned and the most relevant. What was found
-        but did not fit any more comes last, with `shown=False`. A memory that was kept for one namespace is
-        recalled in it and below it only; without `namespace` all are.
+        All of them while they fit, pinned ones first; else the pinned, the most relevant, and the latest where
+        there is room left. What did not fit any more comes last, with `shown=False`. A memory that was kept for
+        one namespace is recalled in it and below it only; without `namespace` all are.
         """
         room = budget * 4
         spaces = None if namespace is None else lineage(namespace)
@@ -156,30 +156,35 @@ class Users:
         if not query.strip():
             # A picture without a word asks for nothing in particular: then the latest go first.
             return Hits(_within(room, [(row, 1.0 if row.pinned else 0.0) for row in first]))
-        ranked, found = self._relevant(user_id, spaces, query)
+        ranked, rows = self._relevant(user_id, spaces, query, {row.id for row in first})
         scores = {row.id: row.score for row in ranked}
-        pinned = {row.id: row for row in first if row.pinned}
-        others = sorted((row for row in found if row.id not in pinned), key=lambda row: -scores[row.id])
-        ordered = [(row, 1.0) for row in pinned.values()] + [(row, scores[row.id]) for row in others]
+        pinned = [row.id for row in first if row.pinned]
+        # Where what was found leaves room, the latest that may be recalled here have it.
+        order = [*pinned, *scores, *(row.id for row in first)]
+        ordered = [
+            (rows[name], 1.0 if rows[name].pinned else scores.get(name, 0.0))
+            for name in dict.fromkeys(order)
+            if name in rows
+        ]
         return Hits(_within(room, ordered), note=ranked.note)
 
     def _relevant(
-        self, user_id: str, spaces: Sequence[str] | None, query: str
-    ) -> tuple[Hits[Fused], Sequence[Row[Any]]]:
-        """Return what was found for a query, and those rows of it that may be recalled."""
+        self, user_id: str, spaces: Sequence[str] | None, query: str, also: Set[int]
+    ) -> tuple[Hits[Fused], dict[int, Row[Any]]]:
+        """Return what was found for a query, and what of it and of others may be recalled now."""
         ranked: Hits[Fused] = Hits()
-        found: list[Row[Any]] = []
+        rows: dict[int, Row[Any]] = {}
         for k in (CANDIDATES, MANY):
             ranked = self._search("memory", [_scope(user_id)], clean(query), k=k, floor=False)
             # By their keys alone: asked for the user's, too, SQLite looks through all that the user has.
-            these = select(user_memories).where(_memories.id.in_([row.id for row in ranked]))
+            these = select(user_memories).where(_memories.id.in_({row.id for row in ranked} | also))
             with self._db.read() as connection:
-                rows = connection.execute(these).all()
-            found = [row for row in rows if _may_see(row, user_id, spaces)]
+                found = connection.execute(these).all()
+            rows = {row.id: row for row in found if _may_see(row, user_id, spaces)}
             # What is kept for other namespaces is ranked with the rest, and must not crowd it out.
-            if len(found) == len(ranked) or len(ranked) < k:
+            if len(ranked) < k or all(row.id in rows for row in ranked):
                 break
-        return ranked, found
+        return ranked, rows
 
     def erase(self, user_id: Name) -> int:
         """Delete every memory of a user with its history and vectors; return how many there were.

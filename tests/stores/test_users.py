@@ -41,6 +41,21 @@ def test_a_user_who_is_erased_while_being_embedded_leaves_no_vector():
         assert memory.users.recall("ana", "ordered item", budget=50) == []
 
 
+def test_without_an_embedder_and_a_shared_word_the_latest_are_recalled(monkeypatch):
+    monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0.0)
+
+    class Down(Hashed):
+        def embed_documents(self, texts):
+            raise ConnectionError("down")
+
+    with open_memory("sqlite://", embedder=Down()) as memory:
+        fill(memory, 40)
+        memory.users.remember("ana", "Pinned.", pinned=True)
+        hits = memory.users.recall("ana", "Where was that again?", budget=60)
+        assert hits.note
+        assert [hit.text[:8] for hit in hits if hit.shown] == ["Pinned.", "Note 39:", "Note 38:", "Note 37:"]
+
+
 def test_a_recall_looks_at_no_more_where_there_is_ten_times_as_much(tmp_path):
     """Counted in steps of SQLite's own machine: they are the same however busy this one is."""
     steps = 0

@@ -162,6 +162,19 @@ class UsersConformance:
         hits = memory.users.recall("ana", "Which item does she order?", budget=60, namespace="home")
         assert {hit.memory.namespace for hit in hits if hit.shown} == {"home"}
 
+    def test_of_more_than_is_ranked_that_is_kept_elsewhere_the_latest_kept_here_are_recalled(
+        self, memory, monkeypatch
+    ):
+        monkeypatch.setattr("learngate.stores.users.MANY", 60)
+        for number in range(41):
+            memory.users.remember("ana", f"Waters rose number {number}.", namespace="home")
+        for number in range(80):
+            memory.users.remember("ana", f"Orders item {number}.", namespace="work")
+        hits = memory.users.recall("ana", "Which item does she order?", budget=60, namespace="home")
+        shown = [hit.text for hit in hits if hit.shown]
+        assert shown == [f"Waters rose number {40 - n}." for n in range(len(shown))]
+        assert (len(shown) + 1) * (len("Waters rose number 40.") + 24) > 240
+
     def test_nobody_recalls_what_another_told(self, memory):
         fill(memory, 60)
         memory.users.remember("ben", "Note 5: secret")
