@@ -12,10 +12,10 @@ from learngate.stores.meaning import Hits
 from learngate.stores.records import LearningHit
 from learngate.stores.text import words
 
-POINTING = frozenset(
-    "that this those these it its they them one ones both same other another latter former".split()  # noqa: SIM905
-)
+POINTING = frozenset("that this those these it its they them same latter former".split())  # noqa: SIM905
 """Words that stand for something said before."""
+WITHIN = frozenset("one ones both other another".split())  # noqa: SIM905
+"""Words that mostly point within their sentence ("both funds"), and are none to search for."""
 PLEASANTRIES = frozenset(
     "hi hello hey again thanks thank you very much many ok okay yes no great good fine bye cool nice please so"  # noqa: SIM905
     " perfect that it was is helped helpful".split()
@@ -25,7 +25,7 @@ JOINING = frozenset("and but or then instead too well also still else".split()) 
 OPENING = ("what about ", "how about ")
 """So do these, at the beginning."""
 FEW = 2
-"""So many words of its own, or fewer, and one that points, and a message leans on the one before it."""
+"""So many words of its own, or fewer, and one that points, and a message may lean on the one before it."""
 SHORT, JOINED = 4, 8
 """A message of so many words may lean on the one before it; of so many, where a word of it goes on from there."""
 LONGEST = 2_000
@@ -64,21 +64,22 @@ def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int)
 def queries(message: str, before: str) -> list[str]:
     """Return what to search for, one after the other until something is found.
 
-    That is the message; with the user's message before it, where it points at that ("compare that to Tesla");
-    and where it is only short, or goes on ("and the fees?"), first alone and then so. A picture without a word is
-    not searched for.
+    That is the message; and then it with the user's message before it, where it points at that ("compare that to
+    Tesla"), is only short, or goes on ("and the fees?"). Where it has no word of its own ("what about those?"),
+    it is not searched for alone. A picture without a word is not searched for.
     """
     said = words(message)
-    content = [word for word in said if word not in STOP_WORDS and word not in POINTING]
+    content = [word for word in said if word not in STOP_WORDS | POINTING | WITHIN]
     if not message.strip():
         return []
     if not before.strip() or not said or PLEASANTRIES.issuperset(said):
         return [message]
     both = f"{before}\n{message}"[-LONGEST:]
-    if len(content) <= FEW and not POINTING.isdisjoint(said):
-        return [both]
+    points = len(content) <= FEW and not POINTING.isdisjoint(said)
     goes_on = not JOINING.isdisjoint(said) or " ".join(said).startswith(OPENING)
-    return [message, both] if len(said) <= (JOINED if goes_on else SHORT) else [message]
+    if not points and len(said) > (JOINED if goes_on else SHORT):
+        return [message]
+    return [message, both] if content else [both]
 
 
 def _asked_before(state: State) -> str:

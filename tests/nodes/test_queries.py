@@ -67,16 +67,26 @@ def test_what_does_not_lean_is_searched_alone(before: str, message: str) -> None
     assert queries(message, before) == [message]
 
 
-@pytest.mark.parametrize(
-    "message", ["compare that to Tesla", "Is it safe?", "What about those?", "And the other one?"]
-)
-def test_a_message_that_points_is_searched_with_the_one_before(message: str) -> None:
+@pytest.mark.parametrize("message", ["What about those?", "And the other one?", "why?", "Which one is it?"])
+def test_a_message_without_a_word_of_its_own_is_searched_with_the_one_before(message: str) -> None:
     assert queries(message, BEFORE) == [f"{BEFORE}\n{message}"]
     assert queries(message, "") == [message]
 
 
-@pytest.mark.parametrize("message", ["which looks better?", "and the fees?", "why?", "expense ratio"])
-def test_a_short_message_is_searched_alone_and_then_with_the_one_before(message: str) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        "compare that to Tesla",
+        "Is it safe?",
+        "Is it safe to invest?",
+        "now do the same for the conclusion",
+        "which looks better?",
+        "and the fees?",
+        "expense ratio",
+        "Compare both funds",
+    ],
+)
+def test_a_message_that_points_or_is_short_is_searched_alone_and_then_with_the_one_before(message: str) -> None:
     assert queries(message, BEFORE) == [message, f"{BEFORE}\n{message}"]
 
 
@@ -85,6 +95,8 @@ def test_a_short_message_is_searched_alone_and_then_with_the_one_before(message:
     [
         "How long should bread dough rest in the fridge?",
         "Is it safe to change a lamp while the switch is off?",
+        "How do I compare one fund with another?",
+        "Should both of the funds be bought?",
         "thanks!",
         "Thank you very much",
         "ok",
@@ -100,7 +112,7 @@ def test_nothing_said_is_not_searched_for() -> None:
 
 
 def test_the_message_is_kept_where_the_one_before_is_long() -> None:
-    [query] = queries("compare that to Tesla", "dividends " * 10_000)
+    query = queries("compare that to Tesla", "dividends " * 10_000)[-1]
     assert len(query) == LONGEST
     assert query.endswith("compare that to Tesla")
 
@@ -121,3 +133,27 @@ def test_the_learning_of_the_turn_before_is_found_again_on_its_own_branch_only(m
         for parent in ("first", "elsewhere", "", "gone")
     ]
     assert [len(one) for one in found] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "title"),
+    [
+        ("How long does sourdough rest in the fridge?", "Compare both funds", "Funds"),
+        ("How long does sourdough rest in the fridge?", "Is it safe to invest in a fund?", "Funds"),
+        ("How do I compare two funds?", "And does it rest in the fridge, the sourdough?", "Sourdough"),
+        ("How long does sourdough rest in the fridge?", "Why is that?", "Sourdough"),
+        ("How do I compare two funds?", "And is that any better for Graz?", "Funds"),
+    ],
+)
+def test_what_a_message_says_itself_goes_before_what_it_leans_on(
+    memory: Memory, before: str, message: str, title: str
+) -> None:
+    for draft in (
+        ProposalDraft("Funds", "Compare the costs of two funds before you invest in a fund.", "comparing funds"),
+        ProposalDraft("Sourdough", "Let sourdough rest in the fridge for a night.", "making sourdough rest"),
+    ):
+        memory.learnings.add(draft, namespace="finance", actor="kim")
+    said = [HumanMessage(before, id="first"), AIMessage("Well.", id="answer"), HumanMessage(message, id="now")]
+    here = state(*said, turn=turn(parent="first", id="now"))
+    found = search_learnings(here, learnings=memory.learnings, k=5, budget=500)["recall"]["learnings"]
+    assert [item["title"] for item in found] == [title]
