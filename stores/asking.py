@@ -24,6 +24,8 @@ PAUSE_SECONDS = 30.0
 ATTEMPTS = 2
 WAIT_SECONDS = 0.2
 """Between two attempts."""
+HARMLESS = "learngate"
+"""A text that every embedder takes, if it takes any."""
 
 Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ class NotCompared(StoreUnavailable):
 
 class NotEmbedded(NotCompared):
     """There is no vector: the embedder failed, is left alone for a while after it did, or has much to do yet."""
+
+
+class Refused(NotEmbedded):
+    """There is no vector of these texts, and there is one of another: it is not the embedder that is down."""
 
 
 class Outsider:
@@ -56,26 +62,47 @@ class Outsider:
         self._paused_until = float("-inf")
         self._reason = ""
 
-    def asked(self, call: Callable[[], Answer], seconds: float, *, anyway: bool = False) -> Answer:
+    def asked(
+        self,
+        call: Callable[[], Answer],
+        seconds: float,
+        *,
+        anyway: bool = False,
+        harmless: Callable[[], object] | None = None,
+    ) -> Answer:
         """Return what a call gives, made twice where it fails; `anyway` asks in spite of a pause.
 
-        One that is trusted is called here, once, and waited for.
+        One that is trusted is called here, once, and waited for. A call that fails where a `harmless` one then
+        succeeds is no reason for a pause.
 
         Raises:
+            Refused: it failed at this, and not at what is harmless.
             NotCompared: it failed, took too long, or did so a moment ago.
         """
         if not anyway:
             self._refuse_while_paused()
         try:
-            answer = call() if self._trusted else _bounded(call, seconds)
+            answer = self._called(call, seconds)
         except Exception as error:
             # Every provider has errors of its own, and none is importable without its package.
+            if harmless is not None and not isinstance(error, TimeoutError) and self._takes(harmless, seconds):
+                raise Refused(f"{self.name} refused it ({type(error).__name__})") from error
             raise self._error(self._failed(error)) from error
         with self._lock:
             if self._reason:
                 _log.info("%s answers again", self.name)
             self._paused_until, self._reason = float("-inf"), ""
         return answer
+
+    def _called(self, call: Callable[[], Answer], seconds: float) -> Answer:
+        return call() if self._trusted else _bounded(call, seconds)
+
+    def _takes(self, harmless: Callable[[], object], seconds: float) -> bool:
+        try:
+            self._called(harmless, seconds)
+        except Exception:  # noqa: BLE001 - what is said is why it failed at first
+            return False
+        return True
 
     def _refuse_while_paused(self) -> None:
         with self._lock:
@@ -104,11 +131,15 @@ class Asking:
 
     def __init__(self, embedder: Embeddings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._embedder = embedder
-        self.outsider = Outsider(
-            f"the embedder {embedder_name(embedder)}",
-            error=NotEmbedded,
-            trusted=isinstance(embedder, LocalEmbeddings),
-            clock=clock,
+        # Two, because questions go on where texts fail: most searches lack no vector of a text.
+        self.queries, self.texts = (
+            Outsider(
+                f"the embedder {embedder_name(embedder)}",
+                error=NotEmbedded,
+                trusted=isinstance(embedder, LocalEmbeddings),
+                clock=clock,
+            )
+            for _ in range(2)
         )
 
     def query(self, text: str) -> NDArray[np.float32]:
@@ -117,18 +148,24 @@ class Asking:
         Raises:
             NotEmbedded: the embedder failed, took too long, or did so a moment ago.
         """
-        return self.outsider.asked(lambda: _shaped([self._embedder.embed_query(text)], 1), CALL_SECONDS)
+        return self.queries.asked(lambda: _shaped([self._embedder.embed_query(text)], 1), CALL_SECONDS)
 
     def documents(self, texts: Sequence[str], *, bulk: bool = False) -> NDArray[np.float32]:
         """Return the raw vectors of texts, in their order; `bulk` is patient, and asks in spite of a pause.
 
         Raises:
+            Refused: the embedder failed at these, and not at a harmless text.
             NotEmbedded: the embedder failed, took too long, or did so a moment ago.
         """
-        return self.outsider.asked(
-            lambda: _shaped(self._embedder.embed_documents([*texts]), len(texts)),
+
+        def embed(given: Sequence[str]) -> NDArray[np.float32]:
+            return _shaped(self._embedder.embed_documents([*given]), len(given))
+
+        return self.texts.asked(
+            lambda: embed(texts),
             BULK_SECONDS if bulk else CALL_SECONDS,
             anyway=bulk,
+            harmless=lambda: embed([HARMLESS]),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
@@ -15,9 +16,23 @@ _DROP_VECTORS = delete(embeddings).where(
     embeddings.c.kind == bindparam("of"), embeddings.c.row_id == bindparam("row")
 )
 _SINCE = select(changes).where(changes.c.seq > bindparam("cursor")).order_by(changes.c.seq)
+_OF_SCOPE = select(changes.c.row_id).where(
+    changes.c.seq > bindparam("cursor"), changes.c.kind == bindparam("of"), changes.c.scope == bindparam("within")
+)
+_NEWEST = select(func.coalesce(func.max(changes.c.seq), 0))
 
 MANY = 1000
 """So many changed rows are asked for by number; where there are more, the whole scope is looked at."""
+FAR = 20_000
+"""A scope that was last looked at so many changes ago, in whatever scope, is looked at as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How a scope was when somebody looked: as of a change, all its rows had what they need but for a few."""
+
+    cursor: int
+    lacking: frozenset[int] = frozenset()
 
 
 def note_change(connection: Connection, kind: str, row_id: int, *, scope: str, op: str) -> None:
@@ -33,4 +48,18 @@ def changes_since(connection: Connection, cursor: int) -> Sequence[Row[Any]]:
 
 def newest_change(connection: Connection) -> int:
     """Return the cursor as it stands; 0 before the first change."""
-    return connection.scalar(select(func.coalesce(func.max(changes.c.seq), 0))) or 0
+    return connection.scalar(_NEWEST) or 0
+
+
+def to_look_at(connection: Connection, kind: str, scope: str, seen: Seen | None) -> tuple[int, set[int] | None]:
+    """Return the cursor as it stands, and the rows of a scope to look at since; `None`: all of them.
+
+    Each scope has a cursor of its own, so that nobody works on a scope that they have not asked for.
+    """
+    newest = newest_change(connection)
+    if seen is None or newest - seen.cursor > FAR:
+        return newest, None
+    rows = set(seen.lacking)
+    if newest > seen.cursor:
+        rows.update(connection.scalars(_OF_SCOPE, {"cursor": seen.cursor, "of": kind, "within": scope}))
+    return newest, rows if len(rows) <= MANY else None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, case, func, select
 
-from learngate.stores.asking import Asking, NotEmbedded
+from learngate.stores.asking import Asking, NotEmbedded, Refused
 from learngate.stores.database import Database, upsert
 from learngate.stores.embedders import LocalEmbeddings, embedder_name, floor_of
 from learngate.stores.tables import embeddings, learnings, turns, user_memories
@@ -29,6 +33,9 @@ PAGE = 2_000
 """Rows that are looked at together for what they lack."""
 EMBEDDED = 8_000
 """Characters of a text that are embedded."""
+REFUSED_SECONDS = 3_600.0
+"""How long searches do without a text that the embedder refused, before it is given it again."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,10 @@ class Vectors:
         self._patience = local.patience if local else PATIENCE
         self.name = embedder_name(embedder)
         self.floor = floor_of(embedder)
+        # Of each text that was refused: which it was, and when.
+        self._refused: dict[tuple[str, int], tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._making: WeakValueDictionary[tuple[str, str], Making] = WeakValueDictionary()
 
     def of_query(self, text: str) -> Vector:
         """Return the unit vector of a query.
@@ -104,24 +115,60 @@ class Vectors:
                 missing[row.id] = row.text
         return vectors, missing
 
-    def embed(self, kind: str, texts: dict[int, str]) -> dict[int, Vector]:
-        """Embed rows' texts in batches, store the vectors and return them.
+    def complete(self, kind: str, scope: str, look: Callable[[], dict[int, str]]) -> None:
+        """Make the vectors of a scope that `look` finds missing, and look again when they are there.
 
-        What a batch brought is stored before the next one begins.
+        `look` takes its index's lock, and the embedder works outside it: whoever asks for another scope waits for
+        nothing of this. Of those who ask for the same at once, one has it made, and the others find it made.
 
         Raises:
             NotEmbedded: the embedder failed, or there is more to do than one search can wait for.
         """
-        made: dict[int, Vector] = {}
-        rows = list(texts.items())
-        began = time.monotonic()
-        for start in range(0, len(rows), self._batch):
-            if start and self._patience is not None and time.monotonic() - began > self._patience:
+        if self._askable(kind, look()):
+            with self._alone(kind, scope):
+                self.embed(kind, look())
+            look()
+
+    def embed(self, kind: str, texts: dict[int, str], *, bulk: bool = False) -> None:
+        """Embed rows' texts in batches, and store the vectors; `bulk` takes as long as it takes.
+
+        What a batch brought is stored before the next one begins. A text that the embedder refuses, while it takes
+        others, is left out: words find it.
+
+        Raises:
+            NotEmbedded: the embedder failed, or there is more to do than one search can wait for.
+        """
+        rows = list((texts if bulk else self._askable(kind, texts)).items())
+        waiting = [dict(rows[start : start + self._batch]) for start in range(0, len(rows), self._batch)][::-1]
+        began, settled = time.monotonic(), False
+        while waiting:
+            late = not bulk and self._patience is not None and time.monotonic() - began > self._patience
+            if settled and late:
                 raise NotEmbedded(
-                    f"{len(rows) - start:,} texts have no vector of {self.name} yet: see `learngate embed`"
+                    f"{sum(map(len, waiting)):,} texts have no vector of {self.name} yet: see `learngate embed`"
                 )
-            made |= self._embed_batch(kind, dict(rows[start : start + self._batch]))
-        return made
+            batch = waiting.pop()
+            halves = self._embed_batch(kind, batch, bulk=bulk)
+            waiting += halves
+            settled = settled or not halves
+
+    def _askable(self, kind: str, texts: dict[int, str]) -> dict[int, str]:
+        """Leave out what was refused a while ago."""
+        since = time.monotonic() - REFUSED_SECONDS
+        refused = {row: self._refused.get((kind, row), ("", 0.0)) for row in texts} if self._refused else {}
+        left_out = {row for row, (text, at) in refused.items() if at > since and text == fingerprint(texts[row])}
+        return {row: text for row, text in texts.items() if row not in left_out}
+
+    @contextmanager
+    def _alone(self, kind: str, scope: str) -> Iterator[None]:
+        with self._lock:
+            making = self._making.setdefault((kind, scope), Making())
+        if not making.lock.acquire(timeout=-1 if self._patience is None else max(self._patience, 0.0)):
+            raise NotEmbedded(f"another search is having texts embedded by {self.name}")
+        try:
+            yield
+        finally:
+            making.lock.release()
 
     def dimensions(self) -> int:
         """Return the length of the embedder's vectors, however long it takes to answer.
@@ -156,7 +203,7 @@ class Vectors:
                 rows = list(missing.items())
                 for start in range(0, len(rows), self._batch):
                     batch = dict(rows[start : start + self._batch])
-                    self._embed_batch(kind, batch, bulk=True)
+                    self.embed(kind, batch, bulk=True)
                     yield min(total, done + start + len(batch)), total
                 done += size
                 yield min(total, done), total
@@ -172,11 +219,31 @@ class Vectors:
         missing = {row.id: row.text for row in rows if not _fits(row, dimensions)}
         return len(rows), rows[-1].id if rows else after, missing
 
-    def _embed_batch(self, kind: str, texts: dict[int, str], *, bulk: bool = False) -> dict[int, Vector]:
-        raw = self._asking.documents([text[:EMBEDDED] for text in texts.values()], bulk=bulk)
-        made: dict[int, Vector] = dict(zip(texts, _unit(raw), strict=True))
-        self._store(kind, texts, made)
-        return made
+    def _embed_batch(self, kind: str, texts: dict[int, str], *, bulk: bool) -> list[dict[int, str]]:
+        """Embed and store a batch; return its halves where it is refused, of which one may be taken."""
+        given = [text[:EMBEDDED] for text in texts.values()]
+        try:
+            try:
+                raw = self._asking.documents(given, bulk=bulk)
+            except Refused:
+                if len(texts) > 1:
+                    rows = list(texts.items())
+                    return [dict(rows[len(rows) // 2 :]), dict(rows[: len(rows) // 2])]
+                # Once more, because one that has hiccups takes what is harmless, too.
+                raw = self._asking.documents(given, bulk=bulk)
+        except Refused as error:
+            self._leave_out(kind, texts, error)
+            return []
+        self._store(kind, texts, dict(zip(texts, _unit(raw), strict=True)))
+        return []
+
+    def _leave_out(self, kind: str, texts: dict[int, str], error: Refused) -> None:
+        for row, text in texts.items():
+            known, _ = self._refused.get((kind, row), ("", 0.0))
+            self._refused[kind, row] = fingerprint(text), time.monotonic()
+            if known != fingerprint(text):
+                # By its number: what a provider says may quote the text.
+                _log.warning("%s: %s %d is found by words alone", error, kind, row)
 
     def _with_vectors(self, kind: str) -> Any:
         source = SOURCES[kind]
@@ -222,6 +289,13 @@ class Vectors:
                 ),
                 made,
             )
+
+
+class Making:
+    """Held by whoever has the vectors of a scope made."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
 
 def _fits(row: Row[Any], dimensions: int) -> bool:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC, VECTOR
 from sqlalchemy import ColumnElement, Connection, Float, and_, cast, func, literal, select
 
-from learngate.stores.changes import MANY, changes_since, newest_change
+from learngate.stores.changes import MANY, Seen, to_look_at
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vector, Vectors
 from learngate.stores.lists import parts
 from learngate.stores.tables import embeddings
 
 MAX_SCOPES = 100_000
-"""How many scopes are remembered as complete, before all are looked at again."""
+"""How many scopes are remembered as looked at, before all are looked at again."""
 EXACT_ROWS = 10_000
 """Up to so many rows in scope every one is compared; beyond, the index finds nearly all of the nearest."""
 INDEXED = "learning"
@@ -26,28 +27,37 @@ INDEXED = "learning"
 _rows = embeddings.c
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is known of a scope: how it was when somebody looked, and how many rows it has, up to a large one's."""
+
+    dimensions: int
+    seen: Seen
+    rows: int
+
+
 class PgvectorIndex:
     """Search by inner product in the database itself: nothing to load, one truth for all processes."""
 
     def __init__(self, database: Database, vectors: Vectors) -> None:
         self._db = database
         self._vectors = vectors
-        self._lock = threading.Lock()
-        # Of the scopes that have all their vectors: how many, up to what makes them large.
-        self._complete: dict[tuple[str, str], int] = {}
-        self._cursor = 0
-        self._dimensions = 0
+        # Each entry is true whenever it was written: threads may write over each other's.
+        self._held: dict[tuple[str, str], Held] = {}
 
     def search(
         self, kind: str, scopes: Iterable[str], query: Vector, k: int, *, also: Iterable[int] = ()
     ) -> dict[int, float]:
         """Return {row: cosine} of the `k` rows nearest to `query` in the scopes, and of the rows `also`."""
         within, wanted = list(scopes), list(also)
+        held = {scope: self._held.get((kind, scope)) for scope in within}
         with self._db.read() as connection:
-            if self._is_current(connection, kind, within, len(query)):
+            current = [self._is_current(connection, *one, kind=kind, length=len(query)) for one in held.items()]
+            if all(current):
                 return self._near(connection, kind, within, query, k, wanted)
-        with self._lock:
-            self._catch_up(kind, within, len(query))
+        for scope, is_current in zip(held, current, strict=True):
+            if not is_current:
+                self._complete(kind, scope, len(query))
         with self._db.read() as connection:
             return self._near(connection, kind, within, query, k, wanted)
 
@@ -55,7 +65,8 @@ class PgvectorIndex:
         self, connection: Connection, kind: str, scopes: Sequence[str], query: Vector, k: int, also: Sequence[int]
     ) -> dict[int, float]:
         size = _indexable(len(query))
-        count = sum(self._complete.get((kind, scope), 0) for scope in scopes)
+        held = [self._held.get((kind, scope)) for scope in scopes]
+        count = sum(one.rows for one in held if one is not None)
         if size is None or count <= EXACT_ROWS:
             return self._exact(connection, kind, scopes, query, k, also)
         return self._approximate(connection, scopes, query, k, size) | (
@@ -103,66 +114,50 @@ class PgvectorIndex:
         )
         return {row.row_id: -row.distance for row in found}
 
-    def _is_current(self, connection: Connection, kind: str, scopes: Sequence[str], dimensions: int) -> bool:
-        """Whether these scopes are complete, and no scope that was has changed."""
-        # The transaction's moment is that of this first query: under the lock, nobody is half-way through one.
-        with self._lock:
-            if dimensions != self._dimensions or any((kind, scope) not in self._complete for scope in scopes):
-                return False
-            changed = changes_since(connection, self._cursor)
-            if any((row.kind, row.scope) in self._complete for row in changed):
-                return False
-            if changed:
-                self._cursor = changed[-1].seq
-            return True
+    def _is_current(self, connection: Connection, scope: str, held: Held | None, *, kind: str, length: int) -> bool:
+        """Whether a scope has all its vectors still; `held` was read before the transaction's moment."""
+        if held is None or held.dimensions != length:
+            return False
+        cursor, rows = to_look_at(connection, kind, scope, held.seen)
+        if rows != set():
+            return False
+        self._held[kind, scope] = replace(held, seen=Seen(cursor))
+        return True
 
-    def _catch_up(self, kind: str, scopes: Sequence[str], dimensions: int) -> None:
-        """Embed what has no vector yet: all of a scope at its first search, then what has changed."""
-        if dimensions != self._dimensions or len(self._complete) > MAX_SCOPES:
-            self._complete.clear()
-            self._dimensions = dimensions
-        with self._db.read() as connection:
-            if not self._complete:
-                self._cursor = newest_change(connection)
-            changed = changes_since(connection, self._cursor)
-            dirty: dict[tuple[str, str], set[int]] = {}
-            for row in changed:
-                if (row.kind, row.scope) in self._complete:
-                    dirty.setdefault((row.kind, row.scope), set()).add(row.row_id)
-            missing = {
-                key: self._missing(connection, *key, ids if len(ids) <= MANY else None)
-                for key, ids in dirty.items()
-            }
-            for key in [(kind, scope) for scope in scopes]:
-                if key not in self._complete:
-                    missing[key] = self._missing(connection, *key, None)
-        # A scope whose embedder fails is looked at as a whole the next time.
-        for key in missing:
-            self._complete.pop(key, None)
-        if changed:
-            self._cursor = changed[-1].seq
-        for key, texts in missing.items():
-            self._complete[key] = self._embed(*key, texts)
-
-    def _embed(self, kind: str, scope: str, texts: dict[int, str]) -> int:
-        """Embed texts of a scope, and return how many rows the index has in it."""
-        if kind != INDEXED:
-            self._vectors.embed(kind, texts)
-            return 0
-        if texts:
-            self._make_index()
-            self._vectors.embed(kind, texts)
-        if len(texts) > MANY:
+    def _complete(self, kind: str, scope: str, dimensions: int) -> None:
+        """Have made what has no vector yet: all of a scope at its first search, then what has changed."""
+        look = partial(self._look, kind, scope, dimensions)
+        missing = look()
+        if kind == INDEXED and missing:
+            self._make_index(dimensions)
+        self._vectors.complete(kind, scope, look)
+        if kind == INDEXED and len(missing) > MANY:
             self._count_rows()
-        held = select(_rows.row_id).where(*self._scoped(kind, [scope])).limit(EXACT_ROWS + 1).subquery()
-        with self._db.read() as connection:
-            return connection.scalar(select(func.count()).select_from(held)) or 0
 
-    def _missing(self, connection: Connection, kind: str, scope: str, ids: set[int] | None) -> dict[int, str]:
+    def _look(self, kind: str, scope: str, dimensions: int) -> dict[int, str]:
+        """Note how a scope is now; return the texts of rows that have no vector."""
+        held = self._held.get((kind, scope))
+        seen = held.seen if held is not None and held.dimensions == dimensions else None
+        with self._db.read() as connection:
+            cursor, rows = to_look_at(connection, kind, scope, seen)
+            missing = {} if rows == set() else self._missing(connection, kind, scope, rows, dimensions)
+            count = self._count(connection, scope) if kind == INDEXED else 0
+        if len(self._held) > MAX_SCOPES:
+            self._held.clear()
+        self._held[kind, scope] = Held(dimensions, Seen(cursor, frozenset(missing)), count)
+        return missing
+
+    def _count(self, connection: Connection, scope: str) -> int:
+        rows = select(_rows.row_id).where(*self._scoped(INDEXED, [scope])).limit(EXACT_ROWS + 1).subquery()
+        return connection.scalar(select(func.count()).select_from(rows)) or 0
+
+    def _missing(
+        self, connection: Connection, kind: str, scope: str, ids: set[int] | None, dimensions: int
+    ) -> dict[int, str]:
         # Not as one statement: before the server has counted its rows, it would compare each with each.
         source = SOURCES[kind]
         held = select(_rows.row_id).where(
-            *self._scoped(kind, [scope]), func.vector_dims(_rows.vector) == self._dimensions
+            *self._scoped(kind, [scope]), func.vector_dims(_rows.vector) == dimensions
         )
         there = select(source.key).where(source.table.c.scope == scope, source.active)
         if ids is not None:
@@ -192,35 +187,31 @@ class PgvectorIndex:
 
     def fill(self, dimensions: int) -> Iterator[tuple[int, int]]:
         """Make all vectors that are missing; the index first, while it is small, because very many are to come."""
-        with self._lock:
-            if dimensions != self._dimensions:
-                self._complete.clear()
-                self._dimensions = dimensions
-            self._make_index()
+        self._make_index(dimensions)
         yield from self._vectors.embed_missing(dimensions)
         self._count_rows()
 
     def sweep(self) -> None:
         """Do nothing: all of it is in the database."""
 
-    def _make_index(self) -> None:
+    def _make_index(self, dimensions: int) -> None:
         """Create the index of this embedder's vectors while there are few: each one put in later is quick."""
-        size = _indexable(self._dimensions)
+        size = _indexable(dimensions)
         if size is None:
             return
-        told = hashlib.blake2b(f"{self._vectors.name}:{self._dimensions}".encode(), digest_size=8).hexdigest()
+        told = hashlib.blake2b(f"{self._vectors.name}:{dimensions}".encode(), digest_size=8).hexdigest()
         name = f"embeddings_hnsw_{told}"
         with self._db.read() as connection:
             if connection.scalar(select(func.to_regclass(name))) is not None:
                 return
-            where = and_(*self._indexed(self._dimensions)).compile(
+            where = and_(*self._indexed(dimensions)).compile(
                 dialect=connection.dialect, compile_kwargs={"literal_binds": True}
             )
         kind = "vector" if isinstance(size, VECTOR) else "halfvec"
         with self._db.write() as connection:
             connection.exec_driver_sql(
                 f"CREATE INDEX IF NOT EXISTS {name} ON embeddings USING hnsw"
-                f" ((vector::{kind}({self._dimensions})) {kind}_ip_ops) WHERE {where}".replace("%", "%%")
+                f" ((vector::{kind}({dimensions})) {kind}_ip_ops) WHERE {where}".replace("%", "%%")
             )
 
 

@@ -24,7 +24,7 @@ from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
 from learngate.stores import asking
 from learngate.stores.asking import Answer, NotCompared, Outsider
-from learngate.stores.changes import MANY, changes_since, newest_change
+from learngate.stores.changes import MANY, Seen, changes_since, newest_change, to_look_at
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vector, Vectors
 from learngate.stores.errors import ConfigurationError
@@ -109,9 +109,8 @@ class VectorStoreIndex:
         self._outsider = Outsider("the vector store")
         self._open: _Open | None = None
         self._made: dict[int, tuple[VectorStore, StoredVectors]] = {}
+        # As far as which change documents of rows that changed were dropped.
         self._cursor = 0
-        # Of the scopes that have been looked at: the rows that have changed since.
-        self._changed: dict[tuple[str, str], set[int]] = {}
 
     def search(
         self, kind: str, scopes: Iterable[str], query: Vector, k: int, *, also: Iterable[int] = ()
@@ -125,12 +124,13 @@ class VectorStoreIndex:
         within, wanted = list(scopes), list(also)
         with self._lock:
             held = self._opened(len(query))
-            self._catch_up(held)
-            began = time.monotonic()
-            for scope in within:
-                for left in self._bring(held, kind, scope):
-                    if left and time.monotonic() - began > PATIENCE:
-                        raise NotCompared(f"{left:,} rows are not in the vector store yet: see Memory.embed()")
+            self._drop_changed(held)
+        began = time.monotonic()
+        for scope in within:
+            for left in self._bring(held, kind, scope):
+                if left and time.monotonic() - began > PATIENCE:
+                    raise NotCompared(f"{left:,} rows are not in the vector store yet: see Memory.embed()")
+        with self._lock:
             near = self._near(held, kind, within, query, k) if within and k else {}
         with self._db.read() as connection:
             return near | held.mirror.cosines(connection, kind, within, query, rows=wanted)
@@ -176,7 +176,6 @@ class VectorStoreIndex:
                 return held
             self._cursor = newest_change(connection)
         self._open = None
-        self._changed.clear()
         self._mark(held, bulk=bulk)
         self._drop(held, held.mirror.outdated(), bulk=bulk)
         self._open = held
@@ -213,37 +212,44 @@ class VectorStoreIndex:
         """Return which of these documents are in the store; all, where it cannot tell."""
         return self._ask(partial(_found, held.store, ids), bulk=bulk)
 
-    def _catch_up(self, held: _Open) -> None:
-        """Drop what has changed since, of all scopes, and note what is to be brought again."""
+    def _drop_changed(self, held: _Open) -> None:
+        """Drop what has changed since, of all scopes, but not more than one search can wait for."""
         with self._db.read() as connection:
             changed = changes_since(connection, self._cursor)
         if not changed:
             return
-        for row in changed:
-            if (row.kind, row.scope) in self._changed:
-                self._changed[row.kind, row.scope].add(row.row_id)
         rows = {(row.kind, row.row_id) for row in changed}
-        self._drop(held, held.mirror.outdated(changed=rows if len(rows) <= MANY else None))
-        self._cursor = changed[-1].seq
+        outdated = held.mirror.outdated(changed=rows if len(rows) <= MANY else None)
+        self._drop(held, outdated[:PAGE])
+        if len(outdated) <= PAGE:
+            self._cursor = changed[-1].seq
 
     def _bring(self, held: _Open, kind: str, scope: str) -> Iterator[int]:
-        """Put what the store lacks of a scope, all of it at its first search; yield how many rows are left."""
-        ids = self._changed.get((kind, scope))
-        if ids is not None and not ids:
-            return
+        """Put what the store lacks of a scope, all of it at its first search; yield how many rows are left.
+
+        Only the store is asked one call at a time: while this one's texts are embedded, others search.
+        """
         with self._db.read() as connection:
-            rows = ids if ids is not None and len(ids) <= MANY else None
-            lacking = held.mirror.lacking(connection, kind, scope=scope, rows=rows)
+            cursor, rows = to_look_at(connection, kind, scope, held.seen.get((kind, scope)))
+            lacking = held.mirror.lacking(connection, kind, scope=scope, rows=rows) if rows != set() else []
         for start in range(0, len(lacking), PAGE):
             yield len(lacking) - start if start else 0
             page = lacking[start : start + PAGE]
+            self._vectors.complete(kind, scope, partial(self._missing, held, kind, scope, page))
+            with self._lock:
+                self._put(held, kind, page)
+        if lacking:
+            # The embedder refused these, or they have changed meanwhile.
             with self._db.read() as connection:
-                _, missing = self._vectors.load(connection, kind, scope=scope, dimensions=held.dimensions, ids=page)
-            self._vectors.embed(kind, missing)
-            self._put(held, kind, page)
-        if len(self._changed) > MAX_SCOPES:
-            self._changed.clear()
-        self._changed[kind, scope] = set()
+                lacking = held.mirror.lacking(connection, kind, scope=scope, rows=rows)
+        if len(held.seen) > MAX_SCOPES:
+            held.seen.clear()
+        held.seen[kind, scope] = Seen(cursor, frozenset(lacking))
+
+    def _missing(self, held: _Open, kind: str, scope: str, rows: Sequence[int]) -> dict[int, str]:
+        with self._db.read() as connection:
+            _, missing = self._vectors.load(connection, kind, scope=scope, dimensions=held.dimensions, ids=rows)
+        return missing
 
     def _put(self, held: _Open, kind: str, rows: Sequence[int], *, bulk: bool = False) -> None:
         documents = held.mirror.claim(kind, rows)
@@ -307,6 +313,8 @@ class _Open:
         self.mirror = mirror
         self.filter = only
         self.marker = ""
+        # What is known of the scopes that have been looked at.
+        self.seen: dict[tuple[str, str], Seen] = {}
 
 
 def known_filter(store: VectorStore) -> ScopeFilter:

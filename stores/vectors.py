@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from learngate.stores.changes import MANY, changes_since, newest_change
+from learngate.stores.changes import Seen, to_look_at
 from learngate.stores.database import Database
 from learngate.stores.embeddings import Vector, Vectors
 
@@ -27,6 +28,10 @@ class Scope:
     def __init__(self, dimensions: int) -> None:
         import faiss
 
+        self.lock = threading.Lock()
+        self.seen: Seen | None = None
+        self.dimensions = dimensions
+
         half = faiss.IndexScalarQuantizer(dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
         self._index: Any = faiss.IndexIDMap2(half)
         # FAISS tells who is in an index by reading all of it.
@@ -37,6 +42,10 @@ class Scope:
         if vectors:
             self._index.add_with_ids(np.stack(list(vectors.values())), np.fromiter(vectors, dtype=np.int64))
             self._ids.update(vectors)
+
+    def take(self, other: Scope) -> None:
+        """Have what another one has."""
+        self._index, self._ids = other._index, other._ids
 
     def drop(self, rows: Iterable[int]) -> None:
         """Take rows out; those that are not there cost nothing."""
@@ -77,8 +86,6 @@ class FaissIndex:
         self._vectors = vectors
         self._lock = threading.Lock()
         self._scopes: OrderedDict[tuple[str, str], Scope] = OrderedDict()
-        self._cursor = 0
-        self._dimensions = 0
 
     def search(
         self, kind: str, scopes: Iterable[str], query: Vector, k: int, *, also: Iterable[int] = ()
@@ -86,16 +93,13 @@ class FaissIndex:
         """Return {row: cosine} of the `k` rows nearest to `query` in each of the scopes, and of the rows `also`."""
         found: dict[int, float] = {}
         wanted = set(also)
-        with self._lock:
-            if len(query) != self._dimensions:
-                self._scopes.clear()
-                self._dimensions = len(query)
-            self._catch_up()
-            for scope in scopes:
-                index = self._scope(kind, scope)
-                found |= index.nearest(query, k)
+        for scope in scopes:
+            held = self._scope(kind, scope, len(query))
+            self._vectors.complete(kind, scope, partial(self._look, held, kind, scope))
+            with held.lock:
+                found |= held.nearest(query, k)
                 wanted -= found.keys()
-                found |= index.cosines(query, wanted)
+                found |= held.cosines(query, wanted)
         return found
 
     def fill(self, dimensions: int) -> Iterator[tuple[int, int]]:
@@ -103,46 +107,44 @@ class FaissIndex:
         return self._vectors.embed_missing(dimensions)
 
     def sweep(self) -> None:
-        """Do nothing: what is in memory goes with the next search, and with the process."""
-
-    def _scope(self, kind: str, scope: str) -> Scope:
-        key = (kind, scope)
-        if key not in self._scopes:
-            with self._db.read() as connection:
-                if not self._scopes:
-                    self._cursor = newest_change(connection)
-                made = Scope(self._dimensions)
-                vectors, missing = self._vectors.load(
-                    connection, kind, scope=scope, dimensions=self._dimensions, part=made.put
-                )
-            made.put(vectors)
-            made.put(self._vectors.embed(kind, missing))
-            self._scopes[key] = made
-            if len(self._scopes) > MAX_SCOPES:
-                self._scopes.popitem(last=False)
-        self._scopes.move_to_end(key)
-        return self._scopes[key]
-
-    def _catch_up(self) -> None:
-        if not self._scopes:
-            return
+        """Let go of every scope that has changed: a search reads it again."""
+        with self._lock:
+            scopes = list(self._scopes.items())
         with self._db.read() as connection:
-            changed = changes_since(connection, self._cursor)
-            dirty: dict[tuple[str, str], set[int]] = {}
-            for row in changed:
-                if (row.kind, row.scope) in self._scopes:
-                    dirty.setdefault((row.kind, row.scope), set()).add(row.row_id)
-            for key in [key for key, ids in dirty.items() if len(ids) > MANY]:
-                del self._scopes[key], dirty[key]
-            current = {
-                (kind, scope): self._vectors.load(
-                    connection, kind, scope=scope, dimensions=self._dimensions, ids=sorted(ids)
+            changed = [key for key, held in scopes if to_look_at(connection, *key, held.seen)[1] != set()]
+        with self._lock:
+            for key in changed:
+                self._scopes.pop(key, None)
+
+    def _scope(self, kind: str, scope: str, dimensions: int) -> Scope:
+        key = (kind, scope)
+        with self._lock:
+            held = self._scopes.get(key)
+            if held is None or held.dimensions != dimensions:
+                held = self._scopes[key] = Scope(dimensions)
+                if len(self._scopes) > MAX_SCOPES:
+                    self._scopes.popitem(last=False)
+            self._scopes.move_to_end(key)
+        return held
+
+    def _look(self, held: Scope, kind: str, scope: str) -> dict[int, str]:
+        """Bring a scope up to date with the vectors that are in SQL; return the texts of rows that have none."""
+        with held.lock, self._db.read() as connection:
+            cursor, rows = to_look_at(connection, kind, scope, held.seen)
+            if rows is None:
+                made = Scope(held.dimensions)
+                vectors, missing = self._vectors.load(
+                    connection, kind, scope=scope, dimensions=held.dimensions, part=made.put
                 )
-                for (kind, scope), ids in dirty.items()
-            }
-        for (kind, scope), (vectors, missing) in current.items():
-            vectors |= self._vectors.embed(kind, missing)
-            self._scopes[kind, scope].drop(dirty[kind, scope])
-            self._scopes[kind, scope].put(vectors)
-        if changed:
-            self._cursor = changed[-1].seq
+                made.put(vectors)
+                held.take(made)
+            elif rows:
+                vectors, missing = self._vectors.load(
+                    connection, kind, scope=scope, dimensions=held.dimensions, ids=sorted(rows)
+                )
+                held.drop(rows)
+                held.put(vectors)
+            else:
+                missing = {}
+            held.seen = Seen(cursor, frozenset(missing))
+        return missing

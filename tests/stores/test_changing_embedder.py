@@ -19,14 +19,16 @@ ASKED = "my dog is ill"
 
 
 class Failing(Hashed):
-    """Fails at a text that holds a word."""
+    """Is down from a text that holds a word on."""
 
     def __init__(self, at: str = "") -> None:
         super().__init__(16)
         self.at = at
+        self.down = False
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        if self.at and any(self.at in one for one in texts):
+        self.down = bool(self.at) and (self.down or any(self.at in one for one in texts))
+        if self.down:
             raise ConnectionError("the provider is down")
         return super().embed_documents(texts)
 
@@ -78,6 +80,30 @@ def test_an_error_in_the_middle_keeps_what_was_made(monkeypatch):
         list(memory.embed())
         assert rows(memory, "embeddings") == BATCH + 5
         assert len(embedder.asked) == 1 + 5
+
+
+def test_a_text_that_is_refused_is_passed_and_found_once_it_is_taken(url, monkeypatch):
+    monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0)
+
+    class Choosy(Hashed):
+        refuses = "cost 1"
+
+        def embed_documents(self, texts):
+            if any(self.refuses in one for one in texts):
+                raise ValueError("too long")
+            return super().embed_documents(texts)
+
+    embedder = Choosy()
+    with open_memory(url, embedder=embedder) as memory:
+        fill(memory, 5)
+        assert list(memory.embed())[-1] == (5, 5)
+        assert rows(memory, "embeddings") == 4
+        hits = memory.learnings.search("mind cost", namespace="n", floor=False)
+        assert ({hit.learning.id: hit.why for hit in hits}[2], hits.note) == ("lexical", "")
+        embedder.refuses = "nothing"
+        assert list(memory.embed())[-1] == (5, 5)
+        hits = memory.learnings.search("mind cost", namespace="n", floor=False)
+        assert {hit.why for hit in hits} == {"both"}
 
 
 def test_the_old_vectors_serve_until_a_scope_is_complete(url, monkeypatch):

@@ -485,6 +485,22 @@ def test_more_than_one_search_can_bring_is_brought_by_the_next(program, store, m
     assert found(memory, "cost") == [1, 2, 3, 4, 5]
 
 
+def test_a_search_drops_no_more_of_what_others_left_than_it_can_wait_for(program, store, monkeypatch):
+    monkeypatch.setattr("learngate.stores.vector_store.PAGE", 2)
+    memory = program()
+    learn(memory, "mind all costs", namespace="other")
+    for number in range(5):
+        memory.users.remember("ana", f"likes tea {number}")
+    list(memory.embed())
+    found(memory, namespace="other")
+    memory.users.erase("ana")
+    left = []
+    for _ in range(4):
+        found(memory, namespace="other")
+        left.append(outside(store)["memory"])
+    assert left == [3, 1, 0, 0]
+
+
 DYING = """
     import os, signal
     from learngate.stores import open_memory

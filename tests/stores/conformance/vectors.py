@@ -1,3 +1,7 @@
+import logging
+import threading
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -100,14 +104,39 @@ class Indexed(Machine):
 
 
 class Faulty(Hashed):
-    """Fails at the texts that it is told to fail at."""
+    """Is down, refuses texts that hold a word, or is at them for long, as it is told."""
 
-    broken = ""
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.refuses = self.waits_at = "nothing"
+        self.calls = 0
+        self.waiting, self.go_on = threading.Event(), threading.Event()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        if self.broken and any(self.broken in text for text in texts):
+        self.calls += 1
+        if self.down:
             raise ConnectionError("the provider is down")
+        if any(self.refuses in text for text in texts):
+            raise ValueError(f"too long: {texts}")
+        if any(self.waits_at in text for text in texts):
+            self.waiting.set()
+            assert self.go_on.wait(60)
         return super().embed_documents(texts)
+
+    @contextmanager
+    def busy(self, at: str, call):
+        """Let a thread make a call that has the embedder at work on a text that holds a word."""
+        self.waits_at = at
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert self.waiting.wait(60)
+        try:
+            yield
+        finally:
+            self.waits_at = "nothing"
+            self.go_on.set()
+            thread.join()
 
 
 class VectorIndexConformance:
@@ -157,20 +186,94 @@ class VectorIndexConformance:
         embedder = Faulty()
         index, query = self.index_of(memory, embedder), unit("rule")
         fill(memory, 3)
-        assert len(index.search("learning", [token("a")], query, 9)) == 3
-        for space in SPACES:
+        for space in "ac":
+            assert len(index.search("learning", [token(space)], query, 9)) == 3
+        for space in "ab":
             memory.learnings.add(draft(f"{space} rule more"), namespace=space, actor="a")
-        embedder.broken = "rule more"
+        embedder.down = True
         for scopes in (SPACES, ["a"], ["b"]):
             with pytest.raises(StoreUnavailable, match="did not answer"):
                 index.search("learning", [token(one) for one in scopes], query, 100)
-        embedder.broken = "b rule"
-        assert index.search("learning", [token("a")], query, 9) == close_to(brute(memory, "a", query))
-        with pytest.raises(StoreUnavailable, match="did not answer"):
-            index.search("learning", [token("b")], query, 9)
-        embedder.broken = ""
+        # Nothing is missing here.
+        assert index.search("learning", [token("c")], query, 9) == close_to(brute(memory, "c", query))
+        embedder.down = False
         for space in SPACES:
             assert index.search("learning", [token(space)], query, 9) == close_to(brute(memory, space, query))
+
+    @pytest.mark.parametrize("count", [1, 7])
+    def test_a_text_that_is_refused_is_left_out_alone_and_costs_no_other_scope(
+        self, memory, monkeypatch, caplog, count
+    ):
+        monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0)
+        embedder = Faulty()
+        index, query = self.index_of(memory, embedder), unit("rule")
+        for space in "ab":
+            index.search("learning", [token(space)], query, 9)
+        for number in range(count):
+            word = "forbidden" if number == count // 2 else "new"
+            memory.learnings.add(draft(f"b {word} rule {number}"), namespace="b", actor="a")
+        memory.learnings.add(draft("a rule"), namespace="a", actor="a")
+        refused = count // 2 + 1
+        embedder.refuses = "forbidden"
+        assert index.search("learning", [token("a")], query, 9) == close_to(brute(memory, "a", query))
+        assert embedder.calls == 1
+        rest = brute(memory, "b", query)
+        del rest[refused]
+        with caplog.at_level(logging.WARNING):
+            assert index.search("learning", [token("b")], query, 9) == close_to(rest)
+        [said] = [one.getMessage() for one in caplog.records]
+        assert said == (f"the embedder Faulty refused it (ValueError): learning {refused} is found by words alone")
+        calls = embedder.calls
+        for _ in range(2):
+            assert index.search("learning", [token("b")], query, 9) == close_to(rest)
+        assert embedder.calls == calls
+        memory.learnings.edit(refused, insight="b rule again", actor="a")
+        assert index.search("learning", [token("b")], query, 9) == close_to(brute(memory, "b", query))
+
+    def test_a_text_that_was_refused_is_tried_again_after_a_while(self, memory, monkeypatch):
+        monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0)
+        embedder = Faulty()
+        index, query = self.index_of(memory, embedder), unit("rule")
+        fill(memory, 2)
+        embedder.refuses = "a rule 1"
+        assert index.search("learning", [token("a")], query, 9).keys() == {1}
+        embedder.refuses = "nothing"
+        assert index.search("learning", [token("a")], query, 9).keys() == {1}
+        monkeypatch.setattr("learngate.stores.embeddings.REFUSED_SECONDS", 0.0)
+        assert index.search("learning", [token("a")], query, 9) == close_to(brute(memory, "a", query))
+
+    def test_while_one_scope_is_embedded_others_are_searched_and_what_changes_in_it_counts(
+        self, memory, monkeypatch
+    ):
+        monkeypatch.setattr("learngate.stores.asking.CALL_SECONDS", 60.0)
+        embedder = Faulty()
+        index, query = self.index_of(memory, embedder), unit("rule")
+        fill(memory, 4)
+        index.search("learning", [token("c")], query, 9)
+        memory.learnings.add(draft("c rule new"), namespace="c", actor="a")
+        found = []
+
+        def search() -> None:
+            found.append(index.search("learning", [token("b")], query, 9))
+
+        with embedder.busy("b rule", search):
+            for space in "ac":
+                assert index.search("learning", [token(space)], query, 9) == close_to(brute(memory, space, query))
+            memory.learnings.retire(2, actor="a")
+            memory.learnings.edit(5, insight="b changed", actor="a")
+            assert found == []
+        expected = brute(memory, "b", query)
+        assert found[0].keys() <= expected.keys()
+        assert index.search("learning", [token("b")], query, 9) == close_to(expected)
+
+    def test_of_those_who_lack_the_same_at_once_one_has_it_made(self, memory):
+        embedder = Faulty()
+        index, query = self.index_of(memory, embedder), unit("rule")
+        fill(memory, 4)
+        expected = close_to(brute(memory, "a", query))
+        calls = [lambda: index.search("learning", [token("a")], query, 9)] * 6
+        assert together(*calls) == [expected] * 6
+        assert len(embedder.asked) == 4
 
     def test_an_embedder_of_another_length_has_vectors_of_its_own(self, memory):
         fill(memory, 2)
