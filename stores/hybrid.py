@@ -86,10 +86,13 @@ class HybridSearch:
         if not asked or not found:
             return {}
         bodies = connection.execute(_TEXTS[kind], {"ids": [*found]})
-        # A stem keeps its word's first letters, so that most words of a row need none to be told apart.
-        starts = {word[:3] for word in asked}
+        # Most words of a row need no stem to be told apart.
+        starts = lexical.starts(asked)
         stem = cache(lexical.stem)
-        return {row.id: asked & {stem(word) for word in words(row.text) if word[:3] in starts} for row in bodies}
+        return {
+            row.id: asked & {stem(word) for word in words(lexical.plain(row.text)) if word[:3] in starts}
+            for row in bodies
+        }
 
 
 def _trust(asked: set[str], held: dict[int, set[str]]) -> dict[int, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from sqlalchemy import Connection, Table
@@ -16,6 +17,7 @@ from learngate.stores import fts5, tsvector
 from learngate.stores.text import clean, words
 
 _WORD = re.compile(r"\w+")
+_MARKED = re.compile(r"([a-z])[\u0300-\u036f]+", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+")
 
 STOP_WORDS = frozenset(
@@ -65,17 +67,34 @@ def content_words(query: str) -> list[str]:
     return content[:64] + _pairs(content)[:64]
 
 
+def plain(text: str) -> str:
+    """Return a text without the accents of Latin letters, which the indexes leave out, too."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _MARKED.sub(r"\1", unicodedata.normalize("NFD", text)))
+
+
 def stem(word: str) -> str:
     """Return what is left of an English word without its ending; enough to compare two texts' words in memory.
 
     The databases' own stemmers are not within reach here. Any other word stays, or is folded alike on both sides.
     """
+    word = plain(word)
     for ending in ENDINGS if word.endswith(ENDINGS) else ():
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: -len(ending)]
             break
+    # "Policies" has lost its ending, "policy" is made like it.
+    if len(word) > 2 and word[-1] == "y" and word[-2] not in "aeiou":
+        return f"{word[:-1]}i"
     doubled = len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls"
     return word[:-1] if doubled else word.removesuffix("e") if len(word) > 3 else word
+
+
+def starts(stems: Iterable[str]) -> set[str]:
+    """Return the three letters that a plain word begins with if it has one of these stems."""
+    first = {word[:3] for word in stems}
+    return first | {f"{letters[:2]}y" for letters in first if letters[2:] == "i"}
 
 
 def prepare(connection: Connection) -> None:

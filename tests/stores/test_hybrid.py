@@ -3,7 +3,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from learngate.stores import open_memory
 from learngate.stores.embedders import MANY, Floor
-from learngate.stores.lexical import scope_token
+from learngate.stores.lexical import content_words, scope_token, search, stem
+from learngate.stores.tables import user_memories
 from learngate.stores.vector_store import in_vector_store
 from tests.stores.support import Hashed, draft
 
@@ -62,6 +63,26 @@ def test_a_row_that_holds_half_of_the_words_is_found_below_the_dense_floor():
         assert find("expense of a wedding party in Rome", namespace="n") == []
         # One word that is shared by chance says nothing.
         assert find("expense", namespace="n") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "whole", "part"),
+    [
+        ("refund policy", "Refund policies for books", "Policy of a house"),
+        ("flies in kitchens", "A fly in the kitchen", "Kitchen of a house"),
+        ("resume of a designer", "Résumés for designers", "Designer of a house"),
+        ("Résumé designern", "Resume, designern", "Designern of a house"),
+    ],
+)
+def test_a_word_counts_in_any_form_that_the_index_finds(memory, query, whole, part):
+    both, one = (memory.users.remember("ana", text) for text in (whole, part))
+    scopes = [scope_token("user", "ana")]
+    with memory.database.read() as connection:
+        found = dict(search(connection, user_memories, scopes=scopes, query=query, limit=9))
+        asked = {stem(word) for word in content_words(query)}
+        held = memory.users._search._held(connection, "memory", asked, found)
+    assert held[both.id] == asked
+    assert len(held[one.id]) < len(asked)
 
 
 def test_the_dense_floor_is_the_embedders_own():
