@@ -13,7 +13,7 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
 from learngate.stores.embedders import LocalEmbeddings, embedder_name
-from learngate.stores.errors import StoreUnavailable
+from learngate.stores.errors import LearngateError, StoreUnavailable
 
 CALL_SECONDS = 5.0
 """How long an embedder that is not local may take while a search waits, its second attempt included."""
@@ -24,6 +24,8 @@ PAUSE_SECONDS = 30.0
 ATTEMPTS = 2
 WAIT_SECONDS = 0.2
 """Between two attempts."""
+LOGGED = 2_000
+"""Characters of an error that go into the log."""
 HARMLESS = "learngate"
 """A text that every embedder takes, if it takes any."""
 
@@ -111,16 +113,20 @@ class Outsider:
                 raise self._error(f"{self._reason}; it is asked again in {left:.0f} s")
 
     def _failed(self, error: Exception) -> str:
+        # What a provider says may hold a key or an address, and a note is kept with the turn; our own words do not.
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"{self.name} did not answer ({said[:300]})"
+        failed = f"{self.name} did not answer"
+        ours = isinstance(error, LearngateError)
+        reason = f"{failed} ({said})" if ours else f"{failed} ({type(error).__name__}): see the log"
         with self._lock:
             known = self._clock() < self._paused_until
             self._paused_until, self._reason = self._clock() + PAUSE_SECONDS, reason
         # Of those who asked at once, one says it.
         _log.log(
             logging.DEBUG if known else logging.WARNING,
-            "%s: searches go by words for %.0f s",
-            reason,
+            "%s (%s): searches go by words for %.0f s",
+            failed,
+            said[:LOGGED],
             PAUSE_SECONDS,
         )
         return reason

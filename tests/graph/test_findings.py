@@ -1,6 +1,7 @@
 """What readers from outside broke, and must stay mended."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,27 +204,32 @@ def test_nobodys_words_pose_as_recalled_data(memory: Memory) -> None:
     assert "⟦" not in spy.prompts[-1][-1].text
 
 
-def test_an_embedder_that_is_down_costs_no_turn_and_the_trace_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedder_that_is_down_costs_no_turn_and_the_trace_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("learngate.stores.asking.PAUSE_SECONDS", 0)
     down = [True]
 
     class Down(DeterministicFakeEmbedding):
         def embed_query(self, text: str) -> list[float]:
             if down:
-                raise ConnectionError("refused")
+                raise ConnectionError("refused: https://example.org/?key=hidden-1234")
             return super().embed_query(text)
 
-    with open_memory("sqlite://", embedder=Down(size=8)) as memory:
+    with open_memory(f"sqlite:///{tmp_path}/m.db", embedder=Down(size=8)) as memory:
         memory.learnings.add(ProposalDraft("ETFs", GOOD), namespace="finance", actor="kim")
         for number in range(40):
             memory.users.remember("ana", f"fact {number} about ETFs and the costs of them " + "and more " * 20)
         graph = build_graph(memory, model=ScriptedChat())
         recall = ask(graph, ("user", "compare tracking and expense"))["recall"]
         assert [(item["id"], item["why"]) for item in recall["learnings"]] == [(1, "lexical")]
-        told = "searched by words alone: the embedder Down:8 did not answer (ConnectionError: refused)"
+        told = "searched by words alone: the embedder Down:8 did not answer (ConnectionError): see the log"
         assert recall["notes"].keys() == {"memories", "learnings"}
         assert all(note.startswith(told) for note in recall["notes"].values())
         assert told in recall_words(recall)
+        # What a provider says may hold a key: it is in the log, and in nothing that is kept.
+        assert "hidden-1234" in caplog.text
+        assert not any(b"hidden-1234" in file.read_bytes() for file in tmp_path.iterdir())
         down.clear()
         assert "notes" not in ask(graph, ("user", "compare tracking and expense"))["recall"]
 
