@@ -1,7 +1,8 @@
 """What speaks for a past turn besides its own words: its neighbours, its session, who spoke, and when.
 
-The weights are round numbers that hold for each of two embedders and every conversation left out in turn
-(docs/decisions); none was fitted.
+The weights are round numbers, the same for each embedder. With each conversation left out in turn, weights chosen
+on the others do as well, so that these four owe little to the questions that they are shown on; what else a search
+of past sessions goes by was compared on those very questions (docs/decisions/021-past-sessions.md).
 """
 
 from __future__ import annotations
