@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,8 @@ OWN: Any = object()
 """Stands for the memory's own checkpointer."""
 
 ATTEMPTS = 3
+MOST = 10_000_000
+"""The largest budget there is: more than any prompt holds, and a number that every database takes."""
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +53,11 @@ RETRY = RetryPolicy(max_attempts=ATTEMPTS, initial_interval=0.2, retry_on=worth_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    """How much is recalled; tokens are counted as four characters each."""
+    """How much is recalled; tokens are counted as four characters each.
+
+    Raises:
+        ConfigurationError: one is no whole number, or below 0; of the turns kept in state, below 1.
+    """
 
     history_turns: int = 5
     history_tokens: int = 8_000
@@ -61,6 +67,17 @@ class Budgets:
     past_tokens: int = 1_500
     kept_turns: int = 10
     tool_rounds: int = 8
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            given = getattr(self, field.name)
+            least = 1 if field.name == "kept_turns" else 0
+            # True is a whole number to Python, and a mistake here.
+            if type(given) is not int or not least <= given <= MOST:
+                raise ConfigurationError(
+                    f"Budgets({field.name}=…) takes a whole number from {least} to {MOST:,}, such as"
+                    f" {field.default}, not {given!r:.80}"
+                )
 
 
 def build_graph(
@@ -88,10 +105,10 @@ def build_graph(
     Raises:
         ConfigurationError: something that can never work, with how to mend it.
     """
-    budgets = budgets or Budgets()
+    budgets = Budgets() if budgets is None else budgets
     chat = resolve_model(model)
-    given = _tools(tools, _own_tools(memory, budgets) if memory_tools else ())
     _refuse_options(reflection, pause, checkpointer, budgets)
+    given = _tools(tools, _own_tools(memory, budgets) if memory_tools else ())
     reflector = reflector_of(chat) if reflection == "inline" else None
     builder = _wire(
         memory,
@@ -236,12 +253,12 @@ def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseToo
     return given
 
 
-def _refuse_options(reflection: object, pause: object, checkpointer: object, budgets: Budgets) -> None:
+def _refuse_options(reflection: object, pause: object, checkpointer: object, budgets: object) -> None:
     if reflection not in {"inline", "background", "off"}:
         raise ConfigurationError(f'reflection must be "inline", "background" or "off", not {reflection!r}')
     if pause and checkpointer is False:
         raise ConfigurationError(
             "a run can only pause where it is checkpointed: leave `checkpointer` out, or build with pause=False"
         )
-    if min(budgets.history_turns, budgets.tool_rounds, budgets.learnings) < 0 or budgets.kept_turns < 1:
-        raise ConfigurationError("budgets cannot be negative, and at least one turn is kept in state")
+    if not isinstance(budgets, Budgets):
+        raise ConfigurationError(f"budgets takes Budgets(…), such as Budgets(learnings=3), not {budgets!r:.80}")

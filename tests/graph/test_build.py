@@ -1,5 +1,6 @@
 """What can never work is refused when the graph is built, with a line that says how to mend it."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 import learngate.graph
 from learngate.graph import Budgets, build_graph
+from learngate.graph.build import MOST
 from learngate.graph.scripted import ScriptedChat
-from learngate.stores import ConfigurationError, Memory
+from learngate.stores import ConfigurationError, Memory, ProposalDraft
 from tests.graph.support import ANA, price, say, spoken, thread
 
 PICTURE = {
@@ -32,10 +34,9 @@ PICTURE = {
         ({"reflection": "sometimes"}, '"inline", "background" or "off"'),
         ({"reflection": None}, '"inline", "background" or "off"'),
         ({"checkpointer": False}, "pause=False"),
-        ({"budgets": Budgets(history_turns=-1)}, "cannot be negative"),
-        ({"budgets": Budgets(tool_rounds=-1)}, "cannot be negative"),
-        ({"budgets": Budgets(learnings=-1)}, "cannot be negative"),
-        ({"budgets": Budgets(kept_turns=0)}, "at least one turn"),
+        ({"budgets": {"learnings": 2}}, r"takes Budgets\(…\), such as .*, not {'learnings': 2}"),
+        ({"budgets": {}}, r"takes Budgets\(…\)"),
+        ({"budgets": 0, "memory_tools": True}, r"takes Budgets\(…\)"),
         ({"model": None}, "is no model"),
         ({"model": "google_genai:gemini-3-flash-preview"}, "GOOGLE_API_KEY"),
     ],
@@ -44,6 +45,37 @@ PICTURE = {
 def test_refused(memory: Memory, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         build_graph(memory, **{"model": ScriptedChat(), **options})
+
+
+BUDGETS = [field.name for field in fields(Budgets)]
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+@pytest.mark.parametrize("given", ["3", None, -1, 2.5, 3.0, float("nan"), True, 10**30, [], "x" * 1_000])
+def test_a_budget_that_is_none_is_refused_by_its_name(name: str, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^Budgets\({name}=…\) takes a whole number from \d") as refused:
+        Budgets(**{name: given})
+    assert len(str(refused.value)) < 250
+
+
+def test_at_least_one_turn_is_kept_and_of_all_else_there_may_be_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="whole number from 1"):
+        Budgets(kept_turns=0)
+    assert {getattr(Budgets(**{name: 0}), name) for name in BUDGETS if name != "kept_turns"} == {0}
+
+
+@pytest.mark.parametrize("most", [True, False])
+def test_a_turn_runs_with_the_largest_budgets_and_with_the_least(memory: Memory, most: bool) -> None:
+    memory.learnings.add(
+        ProposalDraft("ETFs", "Look at the tracking difference."), namespace="finance", actor="kim"
+    )
+    memory.users.remember("ana", "Ana compares the tracking difference.")
+    budgets = Budgets(**{name: MOST if most else int(name == "kept_turns") for name in BUDGETS})
+    graph = build_graph(memory, model=ScriptedChat(), memory_tools=True, budgets=budgets)
+    for _ in range(2):
+        recall = graph.invoke(say("Compare the tracking difference"), thread("s"), context=ANA)["recall"]
+    shown = [item["shown"] for kind in ("history", "memories", "learnings") for item in recall[kind]]
+    assert shown.count(True) == (3 if most else 0)
 
 
 def drawn(graph: Any) -> set[str]:
