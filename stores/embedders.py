@@ -132,7 +132,7 @@ def chosen_embedder(named: Embeddings | str | None) -> Embeddings:
     """
     if isinstance(named, Embeddings):
         return named
-    name = named or os.environ.get("LEARNGATE_EMBEDDER") or WordLlamaEmbeddings.called
+    name = os.environ.get("LEARNGATE_EMBEDDER") or WordLlamaEmbeddings.called if named is None else named
     if name == WordLlamaEmbeddings.called:
         return WordLlamaEmbeddings()
     if name == "minilm":

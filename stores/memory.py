@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
@@ -17,7 +19,7 @@ from learngate.stores.database import Database
 from learngate.stores.embedders import Floor, chosen_embedder
 from learngate.stores.embeddings import Vectors
 from learngate.stores.erasing import Fate, Receipt, ThreadSaver, erase_user
-from learngate.stores.errors import Conflict
+from learngate.stores.errors import ConfigurationError, Conflict
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.keys import find_head, find_key
 from learngate.stores.learnings import Learnings
@@ -197,6 +199,32 @@ def index_on(database: Database, vectors: Vectors) -> VectorIndex:
     return FaissIndex(database, vectors)
 
 
+def refuse_options(index: object, dense_floor: object) -> None:
+    """Refuse what can be no index, and what can be no floor.
+
+    Raises:
+        ConfigurationError: with what to give.
+    """
+    if index is not None and not _takes_two(index):
+        raise ConfigurationError(f"index takes in_vector_store(…), or nothing, not {index!r:.80}")
+    if dense_floor is None:
+        return
+    # True is a number to Python; and what is no number is neither above nor below.
+    if isinstance(dense_floor, bool) or not isinstance(dense_floor, Real) or not 0 <= float(dense_floor) <= 1:
+        raise ConfigurationError(f"dense_floor takes a cosine, a number from 0 to 1, not {dense_floor!r:.80}")
+
+
+def _takes_two(index: object) -> bool:
+    """Return whether it can be called with a database and its vectors."""
+    if not callable(index):
+        return False
+    try:
+        inspect.signature(index).bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def open_memory(
     url: str | None = None,
     *,
@@ -217,10 +245,11 @@ def open_memory(
 
     Raises:
         ConfigurationError: the URL names no database that learngate speaks to, the embedder's package is not
-            installed, or the key is no good.
+            installed, the key is no good, or an option cannot be.
         StoreUnusable: it is a folder, not a database, of a newer schema, or another program's.
         StoreUnavailable: it is locked or read-only.
     """
+    refuse_options(index, dense_floor)
     chosen = url or os.environ.get("LEARNGATE_DB") or DEFAULT_URL
     return Memory(
         chosen, embedder=chosen_embedder(embedder), index=index, dense_floor=dense_floor, audit_key=audit_key

@@ -56,7 +56,7 @@ def test_what_does_not_fit_finds_nothing_though_something_is_nearest(taught, que
 
 
 def test_a_row_that_holds_half_of_the_words_is_found_below_the_dense_floor():
-    with open_memory("sqlite://", embedder=Hashed(), dense_floor=2.0) as memory:
+    with open_memory("sqlite://", embedder=Hashed(), dense_floor=1) as memory:
         memory.learnings.add(draft("Check the expense ratio and the tracking error"), namespace="n", actor="ana")
         find = memory.learnings.search
         assert find("expense ratios, please?", namespace="n")[0].why == "both"
@@ -86,10 +86,10 @@ def test_a_word_counts_in_any_form_that_the_index_finds(memory, query, whole, pa
 
 
 def test_the_dense_floor_is_the_embedders_own():
-    for floor, expected in ((0.0, 1), (1.1, 0)):
+    for floor, expected in ((0.0, 1), (1.0, 0)):
         with open_memory("sqlite://", embedder=Hashed(), dense_floor=floor) as memory:
             memory.learnings.add(draft("tea", "tea"), namespace="n", actor="ana")
-            assert len(memory.learnings.search("tea", namespace="n")) == expected
+            assert len(memory.learnings.search("tea leaves", namespace="n")) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+from langchain_core.vectorstores import InMemoryVectorStore
 
 from learngate.stores import ConfigurationError, open_memory
 from learngate.stores.embedders import WordLlamaEmbeddings
@@ -44,6 +46,34 @@ async def test_it_closes_in_both_colours(url):
         assert memory.users.remember("ana", "likes coffee").id == 2
         await memory.checkpointer().aget_tuple({"configurable": {"thread_id": "t"}})
     memory.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        *(
+            ({"dense_floor": given}, r"dense_floor takes a cosine, a number from 0 to 1, not ")
+            for given in ("x", "0.3", float("nan"), float("inf"), 2, -0.1, True, [0.3], 1j)
+        ),
+        *(
+            ({"index": given}, r"index takes in_vector_store\(…\)")
+            for given in ("chroma", "", 0, False, {}, InMemoryVectorStore(Hashed()), lambda embeddings: None)
+        ),
+        *(({"embedder": given}, "names no embedder: use 'wordllama'") for given in ("", 3, False, Hashed)),
+    ],
+    ids=repr,
+)
+def test_an_option_that_cannot_be_is_refused_before_a_database_is_made(tmp_path, options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        open_memory(f"sqlite:///{tmp_path}/new.db", **options)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("floor", [0, 1, 0.35, np.float32(0.5), None])
+def test_a_floor_that_can_be_is_taken(floor):
+    with open_memory("sqlite://", dense_floor=floor) as memory:
+        memory.users.remember("ana", "likes tea")
+        assert [hit.memory.id for hit in memory.users.recall("ana", "likes tea")] == [1]
 
 
 def test_what_one_closed_the_next_one_finds(url):
