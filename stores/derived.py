@@ -119,6 +119,9 @@ def vectors_in_use(at: Round) -> Iterator[Mended]:
             count += 1
             its = (embeddings.c.row_id == row.row_id) & (embeddings.c.embedder == row.embedder)
             at.write(delete(embeddings).where(embeddings.c.kind == kind, its))
+            if row.body is not None:
+                # Who holds it, or counts on it, makes it again.
+                at.note(kind, row.row_id, scope=row.right_scope, op="put")
     known = embeddings.c.kind.in_(SOURCES)
     count += at.connection.scalar(select(func.count()).select_from(embeddings).where(~known)) or 0
     at.write(delete(embeddings).where(~known))

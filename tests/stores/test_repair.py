@@ -25,7 +25,7 @@ from learngate.stores.tables import metadata
 from learngate.stores.upkeep import integrity, torn_links
 from learngate.stores.verify import all_faults
 from tests.databases import BOTH, database
-from tests.stores.support import Hashed, check_index, draft, go, processes
+from tests.stores.support import Hashed, check_index, draft, go, processes, rows
 
 KEY = "0123456789abcdef" * 4
 
@@ -146,6 +146,15 @@ def test_vectors_that_are_none_are_dropped_and_made_again(on_sqlite, damage):
     assert mended(on_sqlite) == {"vectors": 2}
     assert on_sqlite.learnings.search("Compare fees", namespace="n")
     assert mended(on_sqlite) == {}
+
+
+def test_a_process_that_is_open_makes_again_what_a_repair_dropped(memory):
+    fill(memory)
+    held = rows(memory, "embeddings", "kind = 'learning'")
+    run(memory, "UPDATE embeddings SET digest = 'of another text' WHERE kind = 'learning'")
+    assert mended(memory) == {"vectors": held}
+    assert memory.learnings.search("fees", namespace="n")[0].why == "both"
+    assert rows(memory, "embeddings", "kind = 'learning'") == held
 
 
 def test_a_damaged_full_text_index_is_built_anew(on_sqlite):
