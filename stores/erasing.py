@@ -14,7 +14,7 @@ from learngate.stores.audit import Ledger
 from learngate.stores.changes import note_change
 from learngate.stores.database import Database
 from learngate.stores.errors import ConfigurationError, InvalidInput, StoreUnavailable
-from learngate.stores.mirror import held_outside
+from learngate.stores.mirror import UNSURE_FOR, held_outside
 from learngate.stores.provenance import count_of, forget_person
 from learngate.stores.records import now
 from learngate.stores.tables import (
@@ -75,7 +75,7 @@ def erase_user(
 ) -> Receipt:
     """Erase a user from a database and from the checkpointers given, and say what went and what is left.
 
-    `sweep` drops from a vector store what it has of rows that are gone.
+    `sweep` drops what is held outside the database of rows that are gone: in this process, or in a vector store.
 
     Checkpoints go first and once more at the end, so that a process that is killed between leaves the list
     of the user's sessions to whoever erases again. Erasing again is harmless.
@@ -91,7 +91,6 @@ def erase_user(
         raise InvalidInput("retiring learnings is a decision: name who takes it, with actor=")
     with database.read() as connection:
         threads = connection.scalars(select(sessions.c.id).where(sessions.c.user_id == user_id)).all()
-        outside = held_outside(connection, _scopes(user_id))
     for saver in savers:
         for thread in threads:
             saver.delete_thread(thread)
@@ -105,12 +104,12 @@ def erase_user(
         erased = {"sessions": len(owned)} | said | known | {"vectors": said["vectors"] + known["vectors"]}
         erased |= forgotten.counts
         erased["quarantined rows"] = connection.execute(delete(quarantine).where(_set_apart(user_id))).rowcount
+        outside = sum(held_outside(connection, _scopes(user_id)))
         _bury(connection, owned, at)
         upkeep.purge_terms(connection)
     erased["checkpoint threads"] = _checkpoints(database, savers, owned)
-    kept = ""
+    left, kept = _swept(database, user_id, sweep)
     if outside:
-        left, kept = _swept(database, user_id, sweep)
         erased["documents in a vector store"] = max(0, outside - left)
     problem = upkeep.scrub(database)
     return Receipt(
@@ -121,7 +120,7 @@ def erase_user(
         retired=forgotten.retired,
         alias=forgotten.alias,
         scrubbed=problem is None,
-        unreached=(*filter(None, [problem, kept]), *_unreached(database, len(savers) - 1)),
+        unreached=(*filter(None, [problem]), *kept, *_unreached(database, len(savers) - 1)),
     )
 
 
@@ -129,18 +128,30 @@ def _scopes(user_id: str) -> list[str]:
     return [lexical.scope_token("user", user_id)]
 
 
-def _swept(database: Database, user_id: str, sweep: Callable[[], None]) -> tuple[int, str]:
-    """Let a vector store drop what is gone; return how many documents of a user it may still have, and why."""
-    why = "it is not what open_memory(embedder=…, index=…) names here"
+def _swept(database: Database, user_id: str, sweep: Callable[[], None]) -> tuple[int, list[str]]:
+    """Let go of what is gone; return how many documents of a user a vector store may still have, and why."""
+    why, failed = "it is not what open_memory(embedder=…, index=…) names here", False
     try:
         sweep()
     except (StoreUnavailable, ConfigurationError) as error:
         # The rows are gone by now: what is left is said, not raised.
-        why = str(error)
+        why, failed = str(error), True
     with database.read() as connection:
-        left = held_outside(connection, _scopes(user_id))
-    said = f"{left:,} documents in a vector store, each a vector under a random id: {why}; erase once more"
-    return left, said if left else ""
+        left, coming = held_outside(connection, _scopes(user_id))
+    if failed:
+        left, coming = left + coming, 0
+    said = []
+    if left:
+        said.append(
+            f"{left:,} documents in a vector store, each a vector under a random id: {why}; erase once more"
+        )
+    if coming:
+        minutes = f"{UNSURE_FOR.total_seconds() / 60:.0f} minutes"
+        said.append(
+            f"{coming:,} documents in a vector store, each a vector under a random id: dropped, but another process"
+            f" may have been putting them there just then; erase once more in {minutes}"
+        )
+    return left + coming, said
 
 
 def held(database: Database, user_id: str) -> dict[str, int]:

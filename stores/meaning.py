@@ -86,6 +86,14 @@ class Meaning:
             return Near(found, leg.floor, f"searched by {name}: {reason}")
         return Near({}, self._chosen.floor, f"searched by words alone: {reason}")
 
+    def sweep(self) -> None:
+        """Let every index drop what it holds outside the database of rows that have changed or are gone."""
+        with self._lock:
+            older = [leg for leg in self._older.values() if leg is not None]
+        # The chosen one last: it alone may fail.
+        for leg in (*older, self._chosen):
+            leg.index.sweep()
+
     def _other(self, name: str, kind: str, scopes: Sequence[str]) -> Leg | None:
         """Return a local embedder that was used here before, if it still can be loaded."""
         with self._lock:

@@ -60,7 +60,8 @@ class Memory:
         floor = self.vectors.floor if dense_floor is None else Floor(dense_floor)
         self._index = (index or index_on)(self.database, self.vectors)
         leg = Leg(self.vectors, self._index, floor)
-        search = HybridSearch(self.database, Meaning(self.database, leg, self._leg))
+        self._meaning = Meaning(self.database, leg, self._leg)
+        search = HybridSearch(self.database, self._meaning)
         self.sessions = Sessions(self.database, search, forget_thread=self._forget_thread)
         self.users = Users(self.database, search)
         self.learnings = Learnings(self.database, search, self.ledger)
@@ -97,7 +98,7 @@ class Memory:
             self.ledger,
             user_id,
             savers=[self.checkpointer(), *savers],
-            sweep=self._index.sweep,
+            sweep=self._meaning.sweep,
             learnings=learnings,
             actor=actor,
         )

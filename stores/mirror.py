@@ -31,6 +31,12 @@ MARKER = "marker"
 """The kind of the one document by which a store shows that it is the one that is written down here."""
 
 _its = mirrored.c
+_current = exists().where(
+    embeddings.c.kind == _its.kind,
+    embeddings.c.row_id == _its.row_id,
+    embeddings.c.embedder == _its.embedder,
+    embeddings.c.digest == _its.digest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +62,8 @@ class Mirror:
             self._as_long = func.vector_dims(embeddings.c.vector) == dimensions
         else:
             self._as_long = func.length(embeddings.c.vector) == len(sealed(np.zeros(dimensions, np.float32)))
-        current = exists().where(
-            embeddings.c.kind == _its.kind,
-            embeddings.c.row_id == _its.row_id,
-            embeddings.c.embedder == _its.embedder,
-            embeddings.c.digest == _its.digest,
-        )
         # A row's vectors go in the transaction that changes it, so that one with a vector is as it was.
-        self._stale = ~current & (_its.kind != MARKER) & self._mine
+        self._stale = ~_current & (_its.kind != MARKER) & self._mine
 
     def marker(self, connection: Connection) -> tuple[str, bool] | None:
         """Return the id of the marker, and whether it is known to be there."""
@@ -251,9 +251,21 @@ class Mirror:
         }
 
 
-def held_outside(connection: Connection, scopes: Collection[str]) -> int:
-    """Return how many documents of these scopes are in vector stores, or may be."""
-    return connection.scalar(select(func.count()).select_from(mirrored).where(_its.scope.in_(scopes))) or 0
+def held_outside(connection: Connection, scopes: Collection[str]) -> tuple[int, int]:
+    """Return how many documents of these scopes are in vector stores, and how many may yet come there."""
+    coming = (_its.state == "unsure") & (_its.since >= now() - UNSURE_FOR)
+    held = select(coming.label("coming"), func.count().label("number")).where(_its.scope.in_(scopes))
+    counted = {bool(row.coming): row.number for row in connection.execute(held.group_by(coming.label("coming")))}
+    return counted.get(False, 0), counted.get(True, 0)
+
+
+def any_outdated(connection: Connection) -> bool:
+    """Whether any vector store has, or may have, a document of a row that changed or went."""
+    going = _its.state.in_(["dropping", "unsure"])
+    return (
+        connection.execute(select(_its.id).where((~_current & (_its.kind != MARKER)) | going).limit(1)).first()
+        is not None
+    )
 
 
 def _among(changed: Iterable[tuple[str, int]]) -> ColumnElement[bool]:

@@ -53,7 +53,7 @@ class VectorIndex(Protocol):
         """Make and hold all vectors that are missing; yield how many rows are done, of how many."""
 
     def sweep(self) -> None:
-        """Drop what is held outside the database of rows that have changed or are gone."""
+        """Drop what is held outside the database, in memory too, of rows that have changed or are gone."""
 
 
 IndexOn = Callable[["Database", "Vectors"], VectorIndex]

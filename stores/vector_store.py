@@ -28,7 +28,7 @@ from learngate.stores.changes import MANY, Seen, changes_since, newest_change, t
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vector, Vectors
 from learngate.stores.errors import ConfigurationError
-from learngate.stores.mirror import MARKER, Mirror
+from learngate.stores.mirror import MARKER, Mirror, any_outdated
 from learngate.stores.mirror import Document as Outgoing
 
 Make = Callable[["StoredVectors"], VectorStore]
@@ -162,6 +162,9 @@ class VectorStoreIndex:
         Raises:
             NotCompared: the store failed, or the embedder, which knows how long its vectors are.
         """
+        with self._db.read() as connection:
+            if not any_outdated(connection):
+                return
         with self._lock:
             held = self._open or self._opened(self._vectors.dimensions(), bulk=True)
             self._drop(held, held.mirror.outdated(), bulk=True)

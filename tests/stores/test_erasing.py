@@ -117,6 +117,7 @@ def fill(memory: Memory, user: str, session: str, *, other: bool = False) -> Non
     )
     saver.put_writes(made, [("x", said("writemark"))], "task")
     memory.sessions.search(said("askedmarks"), user_id=user)
+    users.recall(user, said("newerfactmark"), budget=1)
 
 
 def left_in(folder: Path, marks=MARKS) -> dict[str, list[str]]:

@@ -1,11 +1,13 @@
 from learngate.stores import open_memory, vectors
 from learngate.stores.embeddings import Vectors
+from learngate.stores.lexical import scope_token
 from learngate.stores.vectors import FaissIndex
 from tests.databases import needs_postgres
 from tests.stores.conformance.backends import InFile, InMemory, OnPostgres, bound
 from tests.stores.conformance.vectors import (
     EMBEDDER,
     SPACES,
+    Faulty,
     Indexed,
     SharedVectorIndexConformance,
     VectorIndexConformance,
@@ -50,6 +52,37 @@ def test_scopes_that_leave_memory_come_back_whole(monkeypatch):
         scopes = [token(space) for space in SPACES]
         everything = {i: s for space in SPACES for i, s in brute(memory, space, query).items()}
         assert index.search("learning", scopes, query, 100) == close_to(everything)
+
+
+def held(index) -> set[tuple[str, str]]:
+    return set(index._scopes)
+
+
+def test_what_is_erased_leaves_this_process_too_and_what_it_holds_of_an_embedder_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0.0)
+    url = f"sqlite:///{tmp_path}/learngate.db"
+
+    def known(memory, *users):
+        for user in users:
+            for number in range(3):
+                memory.users.remember(user, f"likes tea {number}")
+            assert memory.users.recall(user, "tea", budget=6)
+
+    ana, ben, cleo = (("memory", scope_token("user", user)) for user in ("ana", "ben", "cleo"))
+    with open_memory(url, embedder="wordllama") as memory:
+        known(memory, "ana", "ben", "cleo")
+        assert held(memory._index) == {ana, ben, cleo}
+        memory.erase("cleo")
+        assert held(memory._index) == {ana, ben}
+    down = Faulty()
+    with open_memory(url, embedder=down) as memory:
+        down.down = True
+        known(memory, "ana", "ben")
+        before = memory._meaning._older["wordllama"].index
+        assert held(before) == {ana, ben}
+        memory.erase("ana")
+        assert held(before) == {ben}
+        assert ana not in held(memory._index)
 
 
 class Counted(Vectors):
