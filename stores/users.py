@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -141,8 +141,8 @@ class Users:
         """Return the memories that matter to a message, within `budget` tokens (of four characters).
 
         All of them while they fit, pinned ones first; else the pinned, the most relevant, and the latest where
-        there is room left. What did not fit any more comes last, with `shown=False`. A memory that was kept for
-        one namespace is recalled in it and below it only; without `namespace` all are.
+        there is room left. What was found but did not fit any more comes last, with `shown=False`. A memory that
+        was kept for one namespace is recalled in it and below it only; without `namespace` all are.
         """
         room = budget * 4
         spaces = None if namespace is None else lineage(namespace)
@@ -156,35 +156,41 @@ class Users:
         if not query.strip():
             # A picture without a word asks for nothing in particular: then the latest go first.
             return Hits(_within(room, [(row, 1.0 if row.pinned else 0.0) for row in first]))
-        ranked, rows = self._relevant(user_id, spaces, query, {row.id for row in first})
-        scores = {row.id: row.score for row in ranked}
         pinned = [row.id for row in first if row.pinned]
+        ranked, rows = self._relevant(user_id, spaces, query, pinned)
+        scores = {row.id: row.score for row in ranked}
+        names = [name for name in dict.fromkeys([*pinned, *scores]) if name in rows]
+        hits = _within(room, [(rows[name], 1.0 if rows[name].pinned else scores[name]) for name in names])
+        left = room - sum(len(hit.text) + ITEM_COST for hit in hits if hit.shown)
         # Where what was found leaves room, the latest that may be recalled here have it.
-        order = [*pinned, *scores, *(row.id for row in first)]
-        ordered = [
-            (rows[name], 1.0 if rows[name].pinned else scores.get(name, 0.0))
-            for name in dict.fromkeys(order)
-            if name in rows
-        ]
-        return Hits(_within(room, ordered), note=ranked.note)
+        latest = [row.id for row in first if row.id not in rows and len(row.text) + ITEM_COST <= left]
+        if latest:
+            there = self._seen(user_id, spaces, latest)
+            more = _within(left, [(there[name], 0.0) for name in latest if name in there])
+            hits = sorted(hits + [hit for hit in more if hit.shown], key=lambda hit: not hit.shown)
+        return Hits(hits, note=ranked.note)
 
     def _relevant(
-        self, user_id: str, spaces: Sequence[str] | None, query: str, also: Set[int]
+        self, user_id: str, spaces: Sequence[str] | None, query: str, pinned: Sequence[int]
     ) -> tuple[Hits[Fused], dict[int, Row[Any]]]:
-        """Return what was found for a query, and what of it and of others may be recalled now."""
+        """Return what was found for a query, and what of it and of the pinned may be recalled."""
         ranked: Hits[Fused] = Hits()
         rows: dict[int, Row[Any]] = {}
         for k in (CANDIDATES, MANY):
             ranked = self._search("memory", [_scope(user_id)], clean(query), k=k, floor=False)
-            # By their keys alone: asked for the user's, too, SQLite looks through all that the user has.
-            these = select(user_memories).where(_memories.id.in_({row.id for row in ranked} | also))
-            with self._db.read() as connection:
-                found = connection.execute(these).all()
-            rows = {row.id: row for row in found if _may_see(row, user_id, spaces)}
+            rows = self._seen(user_id, spaces, [*pinned, *(row.id for row in ranked)])
             # What is kept for other namespaces is ranked with the rest, and must not crowd it out.
             if len(ranked) < k or all(row.id in rows for row in ranked):
                 break
         return ranked, rows
+
+    def _seen(self, user_id: str, spaces: Sequence[str] | None, ids: Sequence[int]) -> dict[int, Row[Any]]:
+        """Return those of some memories, as they are now, that may be recalled."""
+        # By their keys alone: asked for the user's, too, SQLite looks through all that the user has.
+        these = select(user_memories).where(_memories.id.in_(ids))
+        with self._db.read() as connection:
+            rows = connection.execute(these).all()
+        return {row.id: row for row in rows if _may_see(row, user_id, spaces)}
 
     def erase(self, user_id: Name) -> int:
         """Delete every memory of a user with its history and vectors; return how many there were.
