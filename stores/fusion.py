@@ -21,6 +21,10 @@ class Fused(NamedTuple):
     lexical: float
     why: Why
 
+    def behind(self, floor: float) -> Fused:
+        """Return the row as it is found behind a floor: what is less near is found by its words alone."""
+        return self._replace(why="lexical") if self.why == "both" and self.dense < floor else self
+
 
 def fuse(
     dense: Mapping[int, float],

@@ -76,7 +76,7 @@ class HybridSearch:
         if floor:
             # One word that is shared may be chance, even where it is half of the question.
             named = {row for row, shared in held.items() if len(shared) >= max(2, LEXICAL_FLOOR * len(asked))}
-            ranked = [row for row in ranked if row.dense >= least or row.id in named]
+            ranked = [row.behind(least) for row in ranked if row.dense >= least or row.id in named]
         return Hits(ranked[:k], note=near.note, floor=least)
 
     def _held(

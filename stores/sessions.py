@@ -250,7 +250,8 @@ class Sessions:
         ranked: Hits[Fused] = Hits()
         if not (spans and asks_only_when(asked)):
             ranked = self._search("turn", [scope], asked, k=max(k, CANDIDATES), floor=False)
-        found = {row.id: row for row in ranked if row.why != "dense" or row.dense >= ranked.floor}
+        near = (row.behind(ranked.floor) for row in ranked)
+        found = {row.id: row for row in near if row.why != "dense" or row.dense >= ranked.floor}
         with self._db.read() as connection:
             dated = [seq for span in spans for seq in _within(connection, scope, span)]
             candidates = _candidates(connection, scope, dict.fromkeys(dated, 0.0) | _scores(found))

@@ -6,7 +6,7 @@ from learngate.stores.embedders import MANY, Floor
 from learngate.stores.lexical import content_words, scope_token, search, stem
 from learngate.stores.tables import user_memories
 from learngate.stores.vector_store import in_vector_store
-from tests.stores.support import Hashed, draft
+from tests.stores.support import Hashed, draft, turn
 
 RULES = {
     "ETFs": "When comparing ETFs, check both expense ratio and tracking error.",
@@ -59,7 +59,9 @@ def test_a_row_that_holds_half_of_the_words_is_found_below_the_dense_floor():
     with open_memory("sqlite://", embedder=Hashed(), dense_floor=1) as memory:
         memory.learnings.add(draft("Check the expense ratio and the tracking error"), namespace="n", actor="ana")
         find = memory.learnings.search
-        assert find("expense ratios, please?", namespace="n")[0].why == "both"
+        [hit] = find("expense ratios, please?", namespace="n")
+        assert (hit.why, 0 < hit.dense < 1) == ("lexical", True)
+        assert find("expense ratios, please?", namespace="n", floor=False)[0].why == "both"
         assert find("expense of a wedding party in Rome", namespace="n") == []
         # One word that is shared by chance says nothing.
         assert find("expense", namespace="n") == []
@@ -83,6 +85,13 @@ def test_a_word_counts_in_any_form_that_the_index_finds(memory, query, whole, pa
         held = memory.users._search._held(connection, "memory", asked, found)
     assert held[both.id] == asked
     assert len(held[one.id]) < len(asked)
+
+
+def test_a_past_turn_below_the_floor_is_found_by_its_words():
+    for floor, why in ((0.0, "both"), (1, "lexical")):
+        with open_memory("sqlite://", embedder=Hashed(), dense_floor=floor) as memory:
+            memory.sessions.append(turn("s", "Is the expense ratio of that fund high?", user_id="ana"))
+            assert [hit.why for hit in memory.sessions.search("expense ratio", user_id="ana")] == [why]
 
 
 def test_the_dense_floor_is_the_embedders_own():
