@@ -68,7 +68,7 @@ def test_a_search_says_where_the_embedder_did_not_answer(run, talked, monkeypatc
     result = run("sessions", "search", "NVIDIA", "--user", "ana")
     assert "s1" in result.stdout
     assert "searched by words alone" in result.stderr
-    assert "no weights" in run("learnings", "search", "NVIDIA", "--json").stderr
+    assert "(RuntimeError): see the log" in run("learnings", "search", "NVIDIA", "--json").stderr
 
 
 def test_delete_takes_the_turns_and_says_how_many(told, talked):
