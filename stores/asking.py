@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
@@ -26,6 +26,8 @@ WAIT_SECONDS = 0.2
 """Between two attempts."""
 LOGGED = 2_000
 """Characters of an error that go into the log."""
+HUNG_SECONDS = 600.0
+"""After so long a call that has not come back is taken for lost."""
 HARMLESS = "learngate"
 """A text that every embedder takes, if it takes any."""
 
@@ -46,7 +48,11 @@ class Refused(NotEmbedded):
 
 
 class Outsider:
-    """Something that may fail or hang, and when it may be asked again. Safe under threads."""
+    """Something that may fail or hang, and when it may be asked again. Safe under threads.
+
+    Of one that takes one call at a time, a call that was given up is waited for before the next begins, unless it
+    has hung for so long that it will not come back.
+    """
 
     def __init__(
         self,
@@ -54,11 +60,15 @@ class Outsider:
         *,
         error: type[NotCompared] = NotCompared,
         trusted: bool = False,
+        one_at_a_time: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._error = error
         self._trusted = trusted
+        self._one_at_a_time = one_at_a_time
+        self._running: threading.Thread | None = None
+        self._began = 0.0
         self._clock = clock
         self._lock = threading.Lock()
         self._paused_until = float("-inf")
@@ -97,7 +107,20 @@ class Outsider:
         return answer
 
     def _called(self, call: Callable[[], Answer], seconds: float) -> Answer:
-        return call() if self._trusted else _bounded(call, seconds)
+        if self._trusted:
+            return call()
+        deadline = time.monotonic() + seconds
+        if self._one_at_a_time and self._running is not None:
+            self._running.join(seconds)
+            if self._running.is_alive() and time.monotonic() - self._began < HUNG_SECONDS:
+                raise TimeoutError("an earlier call has not come back yet")
+        bounded = _Bounded(call, deadline)
+        # A thread of its own, because no two clients take a timeout alike, and one that hangs must not
+        # keep the process from ending.
+        self._running = threading.Thread(target=bounded.work, name="learngate-outsider", daemon=True)
+        self._began = time.monotonic()
+        self._running.start()
+        return bounded.answer(seconds)
 
     def _takes(self, harmless: Callable[[], object], seconds: float) -> bool:
         try:
@@ -175,35 +198,38 @@ class Asking:
         )
 
 
-def _bounded(call: Callable[[], Answer], seconds: float) -> Answer:
-    """Make a call, and once more where it fails, within so many seconds; then stop waiting for it."""
-    done = threading.Event()
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
+class _Bounded(Generic[Answer]):
+    """A call that is made, and once more where it fails, until a moment; then nobody waits for it any longer."""
 
-    def work() -> None:
-        deadline = time.monotonic() + seconds
+    def __init__(self, call: Callable[[], Answer], deadline: float) -> None:
+        self._call = call
+        self._deadline = deadline
+        self._done = threading.Event()
+        self._answers: list[Answer] = []
+        self._errors: list[BaseException] = []
+
+    def work(self) -> None:
+        """Make the call, in a thread."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                answers.append(call())
+                self._answers.append(self._call())
                 break
             except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
                 last = attempt == ATTEMPTS or not isinstance(error, Exception)
-                if last or time.monotonic() + WAIT_SECONDS > deadline:
-                    errors.append(error)
+                if last or time.monotonic() + WAIT_SECONDS > self._deadline:
+                    self._errors.append(error)
                     break
                 # Set by nobody else before the end: this is how long to wait.
-                done.wait(WAIT_SECONDS)
-        done.set()
+                self._done.wait(WAIT_SECONDS)
+        self._done.set()
 
-    # A thread of its own, because no two clients take a timeout alike, and one that hangs must not
-    # keep the process from ending.
-    threading.Thread(target=work, name="learngate-outsider", daemon=True).start()
-    if not done.wait(seconds):
-        raise TimeoutError(f"nothing came within {seconds:g} s")
-    if errors:
-        raise errors[0]
-    return answers[0]
+    def answer(self, seconds: float) -> Answer:
+        """Return what the call gave, or raise what it raised."""
+        if not self._done.wait(max(0.0, self._deadline - time.monotonic())):
+            raise TimeoutError(f"nothing came within {seconds:g} s")
+        if self._errors:
+            raise self._errors[0]
+        return self._answers[0]
 
 
 def _shaped(raw: list[list[float]], size: int) -> NDArray[np.float32]:

@@ -106,7 +106,7 @@ class VectorStoreIndex:
         self._make = make
         self._given = scope_filter
         self._lock = threading.RLock()
-        self._outsider = Outsider("the vector store")
+        self._outsider = Outsider("the vector store", one_at_a_time=True)
         self._open: _Open | None = None
         self._made: dict[int, tuple[VectorStore, StoredVectors]] = {}
         # As far as which change documents of rows that changed were dropped.

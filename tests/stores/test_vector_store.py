@@ -294,6 +294,39 @@ def test_one_that_hangs_is_waited_for_once_and_a_late_answer_does_no_harm(progra
     assert found(memory) == [1, 2]
 
 
+def test_while_a_call_hangs_no_other_is_made(program, store, monkeypatch):
+    memory = program()
+    learn(memory, "mind all costs")
+    assert found(memory) == [1]
+    monkeypatch.setattr("learngate.stores.asking.CALL_SECONDS", 0.05)
+    release, at_once = threading.Event(), []
+    search = store.similarity_search_by_vector
+    busy: set[threading.Thread] = set()
+
+    def hanging(embedding, k=4, **more):
+        busy.add(threading.current_thread())
+        at_once.append(len(busy))
+        release.wait()
+        try:
+            return search(embedding, k, **more)
+        finally:
+            busy.discard(threading.current_thread())
+
+    monkeypatch.setattr(store, "similarity_search_by_vector", hanging)
+    for _ in range(4):
+        assert "did not answer (TimeoutError)" in memory.learnings.search("costs", namespace="n").note
+    assert at_once == [1]
+    assert [thread.name for thread in busy] == ["learngate-outsider"]
+    # One that hangs for good does not keep the store from being asked for good.
+    with monkeypatch.context() as patch:
+        patch.setattr("learngate.stores.asking.HUNG_SECONDS", 0.0)
+        memory.learnings.search("costs", namespace="n")
+    assert at_once == [1, 2]
+    release.set()
+    monkeypatch.setattr("learngate.stores.asking.CALL_SECONDS", 60.0)
+    assert found(memory) == [1]
+
+
 def test_a_store_that_was_wiped_is_filled_again(program, store):
     memory = program()
     learn(memory, "mind all costs", "costs of bonds")
