@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,12 +69,23 @@ class Vectors:
         local = embedder if isinstance(embedder, LocalEmbeddings) else None
         self._batch = local.batch if local else BATCH
         self._patience = local.patience if local else PATIENCE
+        self._called = local.called if local else None
         self.name = embedder_name(embedder)
         self.floor = floor_of(embedder)
         # Of each text that was refused: which it was, and when.
         self._refused: dict[tuple[str, int], tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._making: WeakValueDictionary[tuple[str, str], Making] = WeakValueDictionary()
+
+    @property
+    def remedy(self) -> str:
+        """What makes the vectors that are missing: a command that may be copied, where one can do it."""
+        url = self._db.url
+        if self._called is None or (self._db.dialect == "sqlite" and url.database in {None, "", ":memory:"}):
+            return "Memory.embed()"
+        plain = self._db.dialect == "sqlite" and not str(url.database).startswith("file:")
+        where = str(url.database) if plain else url.render_as_string(hide_password=True)
+        return f"`{shlex.join(('learngate', 'embed', '--embedder', self._called, '--db', where))}`"
 
     def of_query(self, text: str) -> Vector:
         """Return the unit vector of a query.
@@ -145,7 +157,7 @@ class Vectors:
             late = not bulk and self._patience is not None and time.monotonic() - began > self._patience
             if settled and late:
                 raise NotEmbedded(
-                    f"{sum(map(len, waiting)):,} texts have no vector of {self.name} yet: see `learngate embed`"
+                    f"{sum(map(len, waiting)):,} texts have no vector of {self.name} yet: see {self.remedy}"
                 )
             batch = waiting.pop()
             halves = self._embed_batch(kind, batch, bulk=bulk)

@@ -200,7 +200,7 @@ def test_what_took_too_long_in_one_search_is_gone_on_with_in_the_next(monkeypatc
             hits = memory.learnings.search("mind cost", namespace="n")
             assert hits
             assert {hit.dense for hit in hits} == {0.0}
-            assert f"{left} texts have no vector of Hashed yet: see `learngate embed`" in hits.note
+            assert f"{left} texts have no vector of Hashed yet: see Memory.embed()" in hits.note
         hits = memory.learnings.search("mind cost", namespace="n")
         assert (hits.note, rows(memory, "embeddings")) == ("", 2 * BATCH + 1)
         assert np.isfinite([hit.dense for hit in hits]).all()

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from learngate.stores import Memory, open_memory
+from learngate.stores.embedders import WordLlamaEmbeddings
 from learngate.stores.embeddings import BATCH
 from learngate.stores.tables import embeddings
 from tests.stores.support import Hashed, draft
@@ -121,6 +122,23 @@ def test_a_provider_that_is_down_says_so_and_is_asked_again(monkeypatch):
             )
         embedder.fail = False
         assert find(memory, "costs") == [2]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:///{}/big.db", "`learngate embed --embedder wordllama --db {}/big.db`"),
+        ("sqlite:///{}/my%20own.db", "`learngate embed --embedder wordllama --db '{}/my own.db'`"),
+        ("sqlite://", "Memory.embed()"),
+    ],
+)
+def test_what_makes_missing_vectors_is_said_so_that_it_may_be_copied(tmp_path, monkeypatch, url, said):
+    monkeypatch.setattr(WordLlamaEmbeddings, "patience", -1.0)
+    monkeypatch.setattr(WordLlamaEmbeddings, "batch", 1)
+    with open_memory(url.format(tmp_path)) as memory:
+        fill(memory, "mind costs", "mind fees")
+        note = memory.learnings.search("costs", namespace="n").note
+    assert note.endswith(f"yet: see {said.format(tmp_path)}")
 
 
 def test_a_vector_that_is_no_number_is_no_direction():
