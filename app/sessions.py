@@ -94,7 +94,7 @@ def search(
     if json:
         say_json([_as_json(hit.turn) | {"score": hit.score, "why": hit.why} for hit in hits])
         return
-    _say_whose(user)
+    _say_whose(user, does="searches")
     if not hits:
         say("nothing that was said fits that")
         return
@@ -151,9 +151,9 @@ def _own(memory: Memory, session_id: str, user: str | None) -> Session:
     return found
 
 
-def _say_whose(user: str | None) -> None:
+def _say_whose(user: str | None, *, does: str = "lists") -> None:
     if user is None:
-        note("sessions that were opened by nobody; --user NAME lists somebody's")
+        note(f"sessions that were opened by nobody; --user NAME {does} somebody's")
 
 
 def _say_turn(turn: Turn) -> None:

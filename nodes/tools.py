@@ -80,6 +80,8 @@ def past_sessions(sessions: Sessions, *, budget: int) -> BaseTool:
         turn, recall = state["turn"], state.get("recall") or {}
         if turn["user_id"] is None:
             return "not searched: nobody is signed in, so there are no past sessions of theirs"
+        if budget == 0:
+            return "not searched: past sessions have no room in this conversation, answer without them"
         room = _room_for_past(state, budget * 4)
         if room == 0:
             return f"not searched: {PAST_SEARCHES} searches a turn are enough, answer with what they found"

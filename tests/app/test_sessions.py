@@ -32,6 +32,12 @@ def test_a_list_is_one_users_or_nobodys(run, told, talked):
     assert json.loads(told("sessions", "list", "--user", "ben", "--json")) == []
 
 
+def test_a_search_that_names_nobody_says_whose_it_searched(run, talked):
+    result = run("sessions", "search", "NVIDIA")
+    assert "s1" not in result.stdout
+    assert "opened by nobody; --user NAME searches somebody's" in result.stderr
+
+
 def test_show_prints_the_turns_as_they_were_spoken(told, talked):
     shown = told("sessions", "show", "s1", "--user", "ana")
     assert "ana ▸ What is NVIDIA worth?" in shown

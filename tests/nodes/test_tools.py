@@ -100,6 +100,11 @@ def test_where_nobody_is_signed_in_nothing_is_searched_and_it_says_so(past: Base
     assert look(past, "zebra", user=None).startswith("not searched: nobody is signed in")
 
 
+def test_where_past_sessions_have_no_room_it_says_so(memory: Memory) -> None:
+    said = look(past_sessions(memory.sessions, budget=0), "zebra")
+    assert said == "not searched: past sessions have no room in this conversation, answer without them"
+
+
 @pytest.mark.parametrize("query", ["", "  ", "x" * 20_000])
 def test_a_query_that_is_none_is_answered_with_what_is_wrong(past: BaseTool, query: str) -> None:
     assert look(past, query).startswith("not searched: the query")
