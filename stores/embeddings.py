@@ -136,9 +136,14 @@ class Vectors:
         Raises:
             NotEmbedded: the embedder failed, or there is more to do than one search can wait for.
         """
-        if self._askable(kind, look()):
-            with self._alone(kind, scope):
-                self.embed(kind, look())
+        with self._lock:
+            making = self._making.setdefault((kind, scope), Making())
+        made = making.times
+        missing = look()
+        if self._askable(kind, missing):
+            with self._alone(making):
+                # Another search may have had it made since.
+                self.embed(kind, missing if making.times == made else look())
             look()
 
     def embed(self, kind: str, texts: dict[int, str], *, bulk: bool = False) -> None:
@@ -172,14 +177,13 @@ class Vectors:
         return {row: text for row, text in texts.items() if row not in left_out}
 
     @contextmanager
-    def _alone(self, kind: str, scope: str) -> Iterator[None]:
-        with self._lock:
-            making = self._making.setdefault((kind, scope), Making())
+    def _alone(self, making: Making) -> Iterator[None]:
         if not making.lock.acquire(timeout=-1 if self._patience is None else max(self._patience, 0.0)):
             raise NotEmbedded(f"another search is having texts embedded by {self.name}")
         try:
             yield
         finally:
+            making.times += 1
             making.lock.release()
 
     def dimensions(self) -> int:
@@ -308,6 +312,7 @@ class Making:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.times = 0
 
 
 def _fits(row: Row[Any], dimensions: int) -> bool:
