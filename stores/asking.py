@@ -170,6 +170,8 @@ class Asking:
             )
             for _ in range(2)
         )
+        # Of a question's vector, once there was one: what is compared with it has the same.
+        self._length: int | None = None
 
     def query(self, text: str) -> NDArray[np.float32]:
         """Return the raw vector of a query.
@@ -177,7 +179,9 @@ class Asking:
         Raises:
             NotEmbedded: the embedder failed, took too long, or did so a moment ago.
         """
-        return self.queries.asked(lambda: _shaped([self._embedder.embed_query(text)], 1), CALL_SECONDS)
+        vector = self.queries.asked(lambda: _shaped([self._embedder.embed_query(text)], 1), CALL_SECONDS)
+        self._length = vector.shape[1]
+        return vector
 
     def documents(self, texts: Sequence[str], *, bulk: bool = False) -> NDArray[np.float32]:
         """Return the raw vectors of texts, in their order; `bulk` is patient, and asks in spite of a pause.
@@ -188,7 +192,7 @@ class Asking:
         """
 
         def embed(given: Sequence[str]) -> NDArray[np.float32]:
-            return _shaped(self._embedder.embed_documents([*given]), len(given))
+            return _shaped(self._embedder.embed_documents([*given]), len(given), self._length)
 
         return self.texts.asked(
             lambda: embed(texts),
@@ -232,8 +236,12 @@ class _Bounded(Generic[Answer]):
         return self._answers[0]
 
 
-def _shaped(raw: list[list[float]], size: int) -> NDArray[np.float32]:
+def _shaped(raw: list[list[float]], size: int, length: int | None = None) -> NDArray[np.float32]:
     vectors = np.asarray(raw, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != size or vectors.shape[1] == 0:
         raise ValueError(f"it gave vectors of shape {vectors.shape} for {size} texts")
+    if length is not None and vectors.shape[1] != length:
+        raise ValueError(f"it gave {vectors.shape[1]} numbers for a text and {length} for a question")
+    if not np.isfinite(vectors).all():
+        raise ValueError("it gave vectors with numbers that are none, or infinite")
     return vectors

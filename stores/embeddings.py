@@ -21,7 +21,7 @@ from learngate.stores.asking import Asking, NotEmbedded, Refused
 from learngate.stores.database import Database, upsert
 from learngate.stores.embedders import LocalEmbeddings, embedder_name, floor_of
 from learngate.stores.tables import embeddings, learnings, turns, user_memories
-from learngate.stores.text import fingerprint
+from learngate.stores.text import fingerprint, words
 
 Vector = NDArray[np.float32]
 BATCH = 100
@@ -91,9 +91,12 @@ class Vectors:
         """Return the unit vector of a query.
 
         Raises:
-            NotEmbedded: the embedder failed, took too long, or did so a moment ago.
+            NotEmbedded: the embedder failed, took too long, did so a moment ago, or had no direction for words.
         """
         vector: Vector = _unit(self._asking.query(text))[0]
+        if not vector.any() and words(text):
+            # The next question may have one.
+            raise Refused(f"{self.name} gave a vector without a direction")
         return vector
 
     def load(
@@ -250,7 +253,12 @@ class Vectors:
         except Refused as error:
             self._leave_out(kind, texts, error)
             return []
-        self._store(kind, texts, dict(zip(texts, _unit(raw), strict=True)))
+        made = dict(zip(texts, _unit(raw), strict=True))
+        directed = {row: vector for row, vector in made.items() if vector.any()}
+        if len(directed) < len(made):
+            without = {row: text for row, text in texts.items() if row not in directed}
+            self._leave_out(kind, without, Refused(f"{self.name} gave a vector without a direction"))
+        self._store(kind, texts, directed)
         return []
 
     def _leave_out(self, kind: str, texts: dict[int, str], error: Refused) -> None:
@@ -293,7 +301,7 @@ class Vectors:
                     "vector": vectors[row.id],
                 }
                 for row in rows
-                if row.text == texts[row.id]
+                if row.id in vectors and row.text == texts[row.id]
             ]
             if not made:
                 return
@@ -316,7 +324,10 @@ class Making:
 
 
 def _fits(row: Row[Any], dimensions: int) -> bool:
-    return row.vector is not None and len(row.vector) == dimensions and row.digest == fingerprint(row.text)
+    if row.vector is None or len(row.vector) != dimensions or row.digest != fingerprint(row.text):
+        return False
+    # One without a direction is near to nothing, and was a mistake of its embedder.
+    return any(row.vector)
 
 
 def _unit(vectors: Vector) -> Vector:

@@ -37,6 +37,8 @@ class Hashed(Embeddings):
         for word in words(text):
             number = int.from_bytes(blake2b(word.encode(), digest_size=8).digest())
             vector[number % self.length] += 1 if number & 1 << 40 else -1
+        if words(text) and not vector.any():  # two may cancel out
+            vector[number % self.length] = 1
         return vector.tolist()
 
 

@@ -141,14 +141,70 @@ def test_what_makes_missing_vectors_is_said_so_that_it_may_be_copied(tmp_path, m
     assert note.endswith(f"yet: see {said.format(tmp_path)}")
 
 
-def test_a_vector_that_is_no_number_is_no_direction():
-    embedder = Faulty()
-    embedder.nonsense = True
+class Odd(Hashed):
+    """Gives what is told instead of the vectors of texts, or of questions, that hold a word."""
+
+    def __init__(self, instead: list[float], *, at: str = "texts", word: str = "") -> None:
+        super().__init__()
+        self.instead: list[float] | None = instead
+        self.at, self.word = at, word
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self._or_odd(text, "texts") for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self._or_odd(text, "questions")
+
+    def _or_odd(self, text: str, at: str) -> list[float]:
+        return self.instead if self.instead and at == self.at and self.word in text else self._one(text)
+
+
+NONSENSE = [[float("nan")] * 16, [1.0] * 15 + [float("inf")], [0.0] * 16, [1.0] * 8]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=["nan", "infinite", "zero", "another length"])
+@pytest.mark.parametrize("at", ["texts", "questions"])
+def test_vectors_that_compare_with_nothing_are_said_and_never_kept(monkeypatch, caplog, nonsense, at):
+    monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("learngate.stores.asking.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("learngate.stores.embeddings.REFUSED_SECONDS", 0.0)
+    embedder = Odd(nonsense, at=at)
     with open_memory("sqlite://", embedder=embedder) as memory:
         fill(memory, "mind costs", "mind fees")
         hits = memory.learnings.search("costs", namespace="n", floor=False)
-        assert [hit.dense for hit in hits] == [0.0, 0.0]
-        assert hits[0].learning.id == 1
+        assert (hits[0].learning.id, {hit.why for hit in hits}) == (1, {"lexical"})
+        assert hits.note or "without a direction: learning 1" in caplog.text
+        assert stored(memory) == []
+        embedder.instead = None
+        hits = memory.learnings.search("costs", namespace="n", floor=False)
+        assert ([hit.why for hit in hits], hits.note) == (["both", "dense"], "")
+        assert len(stored(memory)) == 2
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=["nan", "infinite", "zero", "another length"])
+def test_one_text_without_a_vector_keeps_none_of_the_others_from_theirs(monkeypatch, nonsense):
+    monkeypatch.setattr("learngate.stores.asking.WAIT_SECONDS", 0.0)
+    with open_memory("sqlite://", embedder=Odd(nonsense, word="fees")) as memory:
+        fill(memory, "mind costs", "mind fees", "mind cost of bonds")
+        for _ in range(2):
+            hits = memory.learnings.search("mind", namespace="n", floor=False)
+            assert ({hit.learning.id: hit.why for hit in hits}, hits.note) == (
+                {1: "both", 2: "lexical", 3: "both"},
+                "",
+            )
+        assert [row for row, _, _ in stored(memory)] == [1, 3]
+        assert list(memory.embed())[-1] == (3, 3)
+
+
+def test_a_vector_without_a_direction_that_is_there_is_made_anew():
+    with open_memory("sqlite://", embedder=Hashed()) as memory:
+        fill(memory, "mind costs")
+        find(memory, "costs")
+        with memory.database.derive() as connection:
+            connection.execute(embeddings.update().values(vector=np.zeros(16, dtype=np.float32)))
+        list(memory.embed())
+        with memory.database.read() as connection:
+            assert connection.execute(select(embeddings.c.vector)).scalar_one().any()
 
 
 def test_a_query_without_a_direction_is_near_to_nothing():
