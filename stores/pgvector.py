@@ -157,7 +157,10 @@ class PgvectorIndex:
         # Not as one statement: before the server has counted its rows, it would compare each with each.
         source = SOURCES[kind]
         held = select(_rows.row_id).where(
-            *self._scoped(kind, [scope]), func.vector_dims(_rows.vector) == dimensions
+            *self._scoped(kind, [scope]),
+            func.vector_dims(_rows.vector) == dimensions,
+            # One without a direction is near to nothing.
+            func.vector_norm(_rows.vector) > 0,
         )
         there = select(source.key).where(source.table.c.scope == scope, source.active)
         if ids is not None:

@@ -196,15 +196,21 @@ def test_one_text_without_a_vector_keeps_none_of_the_others_from_theirs(monkeypa
         assert list(memory.embed())[-1] == (3, 3)
 
 
-def test_a_vector_without_a_direction_that_is_there_is_made_anew():
-    with open_memory("sqlite://", embedder=Hashed()) as memory:
+@pytest.mark.parametrize("by", ["search", "embed"])
+def test_a_vector_without_a_direction_that_is_there_is_made_anew(url, by):
+    with open_memory(url, embedder=Hashed()) as memory:
         fill(memory, "mind costs")
         find(memory, "costs")
         with memory.database.derive() as connection:
             connection.execute(embeddings.update().values(vector=np.zeros(16, dtype=np.float32)))
-        list(memory.embed())
+    with open_memory(url, embedder=Hashed()) as memory:
+        if by == "search":
+            [hit] = memory.learnings.search("mind costs", namespace="n")
+            assert (hit.why, hit.dense > 0) == ("both", True)
+        else:
+            list(memory.embed())
         with memory.database.read() as connection:
-            assert connection.execute(select(embeddings.c.vector)).scalar_one().any()
+            assert any(connection.execute(select(embeddings.c.vector)).scalar_one())
 
 
 def test_a_query_without_a_direction_is_near_to_nothing():
