@@ -258,7 +258,7 @@ class Chat:
             "stopped": said.stopped,
             "answer": said.answer,
             "recall": {kind: said.recall.get(kind, []) for kind in ("history", "memories", "learnings")}
-            | {kind: said.recall[kind] for kind in ("notes",) if kind in said.recall},
+            | {kind: said.recall[kind] for kind in ("notes", "query") if kind in said.recall},
             "remembered": [
                 {"change": one.change, "id": one.memory.id, "text": one.memory.text} for one in said.changes
             ],

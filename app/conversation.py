@@ -193,7 +193,7 @@ class Conversation:
             return
         if node in RECALL:
             said.recall = {**merge_recall(cast(Recall, said.recall), update["recall"])}
-            if len(said.recall.keys() - {"notes"}) == len(RECALL):
+            if len(said.recall.keys() - {"notes", "query"}) == len(RECALL):
                 show.recalled(said.recall, (time.perf_counter() - began) * 1000)
         elif node == "respond":
             self._answered(update["messages"][-1], said, show)

@@ -223,6 +223,9 @@ def explain_rows(recall: Mapping[str, Any], indent: int) -> None:
         if target.is_terminal:
             line.truncate(width(target), overflow="ellipsis")
         target.print(line, soft_wrap=True)
+    if "query" in recall:
+        said = f"learnings were searched for with the message before: {flat(recall['query'])}"
+        target.print(Text(f"{' ' * indent}{said}", style="dim"), soft_wrap=True)
     if items:
         budgets = Budgets()
         rooms = {
@@ -230,8 +233,8 @@ def explain_rows(recall: Mapping[str, Any], indent: int) -> None:
             "memories": budgets.memory_tokens,
             "learnings": budgets.learning_tokens,
         }
-        said = (f"{kind} {_spent(recall.get(kind, []))} of {room:,} tokens" for kind, room in rooms.items())
-        target.print(Text(f"{' ' * indent}{' · '.join(said)}", style="dim"), soft_wrap=True)
+        spent = (f"{kind} {_spent(recall.get(kind, []))} of {room:,} tokens" for kind, room in rooms.items())
+        target.print(Text(f"{' ' * indent}{' · '.join(spent)}", style="dim"), soft_wrap=True)
 
 
 def _spent(items: Sequence[Any]) -> str:

@@ -37,7 +37,9 @@ def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int)
     room = budget
     found: list[RecalledItem] = []
     hits: Hits[LearningHit] = Hits()
-    for query in queries(turn_messages(state)[0].text, _asked_before(state)):
+    message = str(turn_messages(state)[0].text)
+    query = message
+    for query in queries(message, _asked_before(state)):
         hits = learnings.search(query, namespace=state["turn"]["namespace"], k=k)
         if hits:
             break
@@ -58,7 +60,10 @@ def search_learnings(state: State, *, learnings: Learnings, k: int, budget: int)
         else:
             room -= cost
         found.append(item)
-    return {"recall": noted("learnings", found, hits.note)}
+    recalled = noted("learnings", found, hits.note)
+    if query != message:
+        recalled["query"] = query
+    return {"recall": recalled}
 
 
 def queries(message: str, before: str) -> list[str]:

@@ -58,6 +58,8 @@ class Recall(TypedDict, total=False):
     learnings: list[RecalledItem]
     notes: dict[str, str]
     """By kind, why it was not searched by the chosen embedder; only where it was not."""
+    query: str
+    """What learnings were searched for, where that was more than the message."""
 
 
 class Outcome(TypedDict):

@@ -87,6 +87,17 @@ def test_json_is_one_object_a_turn_and_nothing_else_on_stdout(run, memory):
     assert (third["proposal"], third["remembered"]) == (None, [])
 
 
+def test_explain_says_where_a_message_was_searched_with_the_one_before(run, stocked):
+    both = "learnings were searched for with the message before: How do I compare two ETFs? what about those?"
+    for message, more in (("How do I compare two ETFs?", False), ("what about those?", True)):
+        result = run("chat", "-m", message, "--session", "q", "--user", "ana", "--explain", *OFFLINE)
+        assert (both in result.stderr, "message before" in result.stderr) == (more, more)
+    said = json.loads(
+        run("chat", "-m", "what about that?", "--session", "q", "--json", "--user", "ana", *OFFLINE).stdout
+    )
+    assert said["recall"]["query"] == "what about those?\nwhat about that?"
+
+
 def test_explain_names_each_row_and_why_it_was_found(run, stocked):
     stocked.users.remember("ana", "The user owns an ETF on chips.")
     result = run(

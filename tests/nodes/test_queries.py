@@ -129,10 +129,16 @@ def test_the_learning_of_the_turn_before_is_found_again_on_its_own_branch_only(m
     found = [
         search_learnings(
             state(*said, turn=turn(parent=parent, id="now")), learnings=memory.learnings, k=5, budget=500
-        )["recall"]["learnings"]
+        )["recall"]
         for parent in ("first", "elsewhere", "", "gone")
     ]
-    assert [len(one) for one in found] == [1, 0, 0, 0]
+    assert [len(one["learnings"]) for one in found] == [1, 0, 0, 0]
+    assert [one.get("query") for one in found] == [
+        f"{BEFORE}\ncompare that to Tesla",
+        "How do whales sleep?\ncompare that to Tesla",
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
