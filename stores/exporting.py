@@ -33,6 +33,7 @@ from learngate.stores.database import Database, outlast
 from learngate.stores.errors import StoreUnusable
 from learngate.stores.records import now
 from learngate.stores.tables import (
+    WORDS,
     checksum,
     decisions,
     effects,
@@ -47,6 +48,7 @@ from learngate.stores.tables import (
     sessions,
     turns,
     user_memories,
+    words_checksum,
 )
 from learngate.stores.text import check_name, check_namespace
 
@@ -192,10 +194,14 @@ def _proposal(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[dict
     uids = _uids(
         connection, learnings, {row.target_id for row in rows} | {one.learning_id for one in made.values()}
     )
-    words = ("title", "insight", "applies_when")
-    names = ("uid", "namespace", "kind", *words, "rationale", "taint", "proposer", "status", "digest")
+    names = ("uid", "namespace", "kind", *WORDS, "rationale", "taint", "proposer", "status", "digest")
     of = ("user_id", "session_id", "turn_id", "created_at", "expires_at", "base_revision")
     for row in rows:
+        if row.checksum not in {None, words_checksum(row._asdict())}:
+            raise StoreUnusable(
+                f"not exported: proposal {row.id} is damaged: restore a backup, or let `learngate doctor --repair`"
+                " set it aside"
+            )
         line = _picked(row, *names, *of)
         line |= {"kind": "proposal", "of": row.kind, "target": uids.get(row.target_id)}
         line["excerpts"] = [

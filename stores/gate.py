@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from learngate.stores import lexical
 from learngate.stores.audit import Page
 from learngate.stores.changes import note_change
-from learngate.stores.errors import AlreadyDecided, Conflict, InvalidInput, NotFound, Outdated
+from learngate.stores.errors import AlreadyDecided, Conflict, InvalidInput, NotFound, Outdated, StoreUnusable
 from learngate.stores.records import (
     Decision,
     DecisionRecord,
@@ -26,7 +26,7 @@ from learngate.stores.records import (
     ProposalKind,
     now,
 )
-from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions
+from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions, words_checksum
 from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, check_person, check_text, clean, digest
 
 _proposals, _learnings = proposals.c, learnings.c
@@ -305,7 +305,16 @@ def decision_of(connection: Connection, proposal_id: int) -> DecisionRecord:
 
 
 def as_proposal(connection: Connection, row: Row[Any]) -> Proposal:
-    """Return a proposal with its excerpts and, where it made one, its learning."""
+    """Return a proposal with its excerpts and, where it made one, its learning.
+
+    Raises:
+        StoreUnusable: it is not what was written.
+    """
+    if row.checksum not in {None, words_checksum(row._asdict())}:
+        raise StoreUnusable(
+            f"proposal {row.id} is damaged (it is not what was written): restore a backup, or let"
+            " `learngate doctor --repair` set it aside"
+        )
     quoted = connection.execute(
         select(excerpts).where(excerpts.c.proposal_id == row.id).order_by(excerpts.c.position)
     )

@@ -16,10 +16,9 @@ from learngate.stores.changes import note_change
 from learngate.stores.errors import Conflict, InvalidInput
 from learngate.stores.lines import when
 from learngate.stores.records import Decision, ProposalDraft
-from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions
+from learngate.stores.tables import WORDS, decisions, excerpts, learnings, proposals, revisions
 from learngate.stores.text import check_name, check_namespace, digest
 
-WORDS = ("title", "insight", "applies_when")
 APART = (
     "Import into a database of its own (--db NEW) to see both, and say here what is to hold (`learngate learnings"
     " edit`); sessions and memories come alone from an export with --user NAME"

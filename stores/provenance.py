@@ -11,8 +11,18 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, or_, select, update
 
 from learngate.stores.audit import Page
-from learngate.stores.history import WORDS, retire
-from learngate.stores.tables import decisions, excerpts, imports, learnings, proposals, revisions, sessions
+from learngate.stores.history import retire
+from learngate.stores.tables import (
+    WORDS,
+    decisions,
+    excerpts,
+    imports,
+    learnings,
+    proposals,
+    revisions,
+    sessions,
+    words_checksum,
+)
 from learngate.stores.text import ERASED
 
 _proposals = proposals.c
@@ -166,18 +176,21 @@ def unlinked(row: dict[str, Any], gone: Gone) -> dict[str, Any]:
 
 
 def _blank(connection: Connection, proposal_id: int) -> None:
-    words = {"title": "", "insight": "", "applies_when": ""}
-    connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**words, **UNLINKED))
-    _drop_notes(connection, proposal_id)
+    _say(connection, proposal_id, dict.fromkeys(WORDS, ""))
 
 
 def _reword(connection: Connection, proposal_id: int) -> None:
     saved = select(revisions.c.title, revisions.c.insight, revisions.c.applies_when)
-    row = connection.execute(saved.where(revisions.c.proposal_id == proposal_id)).first()
+    row = connection.execute(saved.where(revisions.c.proposal_id == proposal_id)).mappings().first()
     if row is None:  # Somebody deleted it: nothing says which of the words were approved.
         _blank(connection, proposal_id)
         return
-    connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**row._asdict(), **UNLINKED))
+    _say(connection, proposal_id, dict(row))
+
+
+def _say(connection: Connection, proposal_id: int, words: dict[str, str]) -> None:
+    saying = words | {"checksum": words_checksum(words)}
+    connection.execute(update(proposals).where(_proposals.id == proposal_id).values(**saying, **UNLINKED))
     _drop_notes(connection, proposal_id)
 
 

@@ -19,7 +19,7 @@ from learngate.stores.errors import StoreError
 from learngate.stores.garbled import ill_stored, times, unknown, unreadable
 from learngate.stores.quarantine import Mended, Round
 from learngate.stores.standing import links, orphans, places, reconciled, sealed, standing, unasked
-from learngate.stores.tables import checksum, memory_revisions, user_memories
+from learngate.stores.tables import checksum, memory_revisions, proposals, user_memories, words_checksum
 
 Step = Callable[[Round], Iterator[Mended]]
 
@@ -50,7 +50,29 @@ def reworded(at: Round) -> Iterator[Mended]:
         yield Mended("rows", said, len(gone), lost=True, rows=tuple(gone))
 
 
-READ: tuple[Step, ...] = (ill_stored, unknown, times, unreadable, reworded, reconciled)
+def misquoted(at: Round) -> Iterator[Mended]:
+    """Set apart proposals whose words are not what was written; what came of a decided one is its learning."""
+    waiting, past = [], []
+    for row in at.each(select(proposals), proposals.c.id):
+        if row.checksum in {None, words_checksum(row._asdict())}:
+            continue
+        its = proposals.c.id == row.id
+        if row.status == "pending":
+            waiting.append(str(row.id))
+            at.take_away(proposals, its, "its words are not what was written")
+        else:
+            past.append(str(row.id))
+            at.copy(proposals, its, "its words are not what was written")
+            at.write(put(proposals).where(its).values(checksum=None))
+    if waiting:
+        said = "proposals whose words are damaged are in quarantine"
+        yield Mended("rows", said, len(waiting), lost=True, rows=tuple(waiting))
+    if past:
+        said = "decided proposals whose words are damaged stay as they are"
+        yield Mended("rows", said, len(past), lost=True, rows=tuple(past))
+
+
+READ: tuple[Step, ...] = (ill_stored, unknown, times, unreadable, reworded, misquoted, reconciled)
 """What mends each row by itself."""
 BELONG: tuple[Step, ...] = (orphans, unasked)
 STAND: tuple[Step, ...] = (places, standing, orphans, links, sealed)

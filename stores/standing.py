@@ -15,12 +15,12 @@ from sqlalchemy import update as put
 from learngate.stores import gate, lexical
 from learngate.stores.errors import InvalidInput
 from learngate.stores.exporting import every_row
-from learngate.stores.history import WORDS
 from learngate.stores.lines import check
 from learngate.stores.quarantine import BELONGS, Mended, Round
 from learngate.stores.records import ProposalDraft
 from learngate.stores.tables import (
     PLACE,
+    WORDS,
     learnings,
     messages,
     place_checksum,

@@ -185,11 +185,21 @@ def place_checksum(turn: Mapping[str, Any]) -> int:
     return checksum("\0".join(str(turn[name]) for name in PLACE))
 
 
+def words_checksum(proposal: Mapping[str, Any]) -> int:
+    """Return the checksum of what a proposal, of its row, says."""
+    return checksum("\0".join(str(proposal[name]) for name in WORDS))
+
+
+WORDS = ("title", "insight", "applies_when")
 PLACE = ("session_id", "id", "parent_seq", "user_id", "namespace")
 
 
 def _of_text(context: Any) -> int:
     return checksum(context.get_current_parameters()["text"])
+
+
+def _of_words(context: Any) -> int:
+    return words_checksum(context.get_current_parameters())
 
 
 def _of_place(context: Any) -> int:
@@ -323,6 +333,7 @@ proposals = Table(
     Column("user_id", String),
     Column("session_id", String),
     Column("turn_id", String),
+    Column("checksum", BigInteger, default=_of_words, comment="of what it says"),
     Column("status", String, nullable=False),
     Column("digest", String, nullable=False),
     Column("created_at", Moment, nullable=False),

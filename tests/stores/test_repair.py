@@ -11,6 +11,7 @@ from sqlalchemy import URL, text
 from learngate.stores import (
     InvalidInput,
     MemoryOperation,
+    ProposalDraft,
     StoreError,
     StoreUnavailable,
     StoreUnusable,
@@ -519,3 +520,30 @@ def leaf_pages(file, table) -> list[int]:
         return [leaf for one in below for leaf in leaves(one)]
 
     return leaves(root)
+
+
+@pytest.mark.parametrize("column", ["title", "insight", "applies_when"])
+def test_a_proposal_with_a_flipped_bit_is_not_decided_and_is_set_apart(memory, column):
+    memory.learnings.propose(ProposalDraft("Costs", "Costs come first.", "asked"), namespace="gate")
+    whole = memory.learnings.propose(draft("Rest comes first.", "Rest"), namespace="gate")
+    [damaged] = [one.id for one in memory.learnings.pending(namespace="gate") if one.id != whole.id]
+    run(memory, f"UPDATE proposals SET {column} = upper({column}) WHERE id = {damaged}")
+    for ask in (
+        lambda: memory.learnings.pending(namespace="gate"),
+        lambda: memory.learnings.proposal(damaged),
+        lambda: list(memory.export()),
+    ):
+        with pytest.raises(StoreUnusable, match=f"proposal {damaged} is damaged"):
+            ask()
+    assert mended(memory)["rows"] == 1
+    assert [one.id for one in memory.learnings.pending(namespace="gate")] == [whole.id]
+    assert mended(memory) == {}
+
+
+def test_a_decided_proposal_with_a_flipped_bit_stays_beside_its_learning(memory):
+    fill(memory)
+    run(memory, "UPDATE proposals SET insight = upper(insight) WHERE status = 'approved'")
+    before = [one.insight for one in memory.learnings.list(namespace="n")]
+    assert mended(memory)["rows"] >= 1
+    assert mended(memory) == {}
+    assert [one.insight for one in memory.learnings.list(namespace="n")] == before
