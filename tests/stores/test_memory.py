@@ -61,7 +61,6 @@ async def test_it_closes_in_both_colours(url):
         ),
         *(({"embedder": given}, "names no embedder: use 'wordllama'") for given in ("", 3, False, Hashed)),
     ],
-    ids=repr,
 )
 def test_an_option_that_cannot_be_is_refused_before_a_database_is_made(tmp_path, options, says):
     with pytest.raises(ConfigurationError, match=says):
