@@ -20,7 +20,7 @@ from learngate import nodes
 from learngate.graph import routes
 from learngate.graph.gated import GatedGraph
 from learngate.graph.models import model_name, reflector_of, resolve_model, with_tools
-from learngate.nodes.flow import both_ways
+from learngate.nodes.flow import Driven
 from learngate.nodes.prompts import INSTRUCTIONS
 from learngate.nodes.state import State
 from learngate.stores import ConfigurationError, Memory, StoreUnavailable
@@ -153,7 +153,7 @@ def _wire(
         history_budget=budgets.history_tokens,
         max_tool_rounds=budgets.tool_rounds,
     )
-    step("respond", both_ways(answering, name="respond"))
+    step("respond", Driven(answering, name="respond"))
     status: ReflectionStatus = "off" if reflection == "off" else "pending"
     step("save_turn", partial(nodes.save_turn, sessions=sessions, reflection=status, proposer=proposer))
 
@@ -211,7 +211,7 @@ def _add_reflect(
 ) -> None:
     flow = nodes.reflect(reflector=reflector, proposer=proposer, sessions=memory.sessions, users=memory.users)
     failed = partial(reflection_failed, sessions=memory.sessions)
-    graph.add_node("reflect", both_ways(flow, name="reflect"), retry_policy=RETRY, error_handler=failed)
+    graph.add_node("reflect", Driven(flow, name="reflect"), retry_policy=RETRY, error_handler=failed)
     graph.add_conditional_edges("reflect", routes.next_effect, routes.EFFECTS)
 
 

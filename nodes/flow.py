@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from learngate.nodes.state import State
 
@@ -34,25 +34,33 @@ class _Done:
     update: Update
 
 
-def both_ways(flow: Callable[[State], Flow], *, name: str) -> RunnableLambda[State, Update]:
-    """Return a node that drives `flow` under `invoke` and `ainvoke` alike."""
+class Driven(Runnable[State, Update]):
+    """A node that drives a flow under `invoke` and `ainvoke` alike.
 
-    def drive(state: State, config: RunnableConfig) -> Update:
-        running = flow(state)
+    LangGraph traces a node's run by itself. A `RunnableLambda` would add one of its own, and look up how its
+    function is called at every turn.
+    """
+
+    def __init__(self, flow: Callable[[State], Flow], *, name: str) -> None:
+        self.name = name
+        self._flow = flow
+
+    def invoke(self, input: State, config: RunnableConfig | None = None, **_: Any) -> Update:
+        """Return the node's update."""
+        running = self._flow(input)
         step = _advance(running, None)
         while isinstance(step, Call):
             step = _advance(running, step.runnable.invoke(step.input, config))
         return step.update
 
-    async def adrive(state: State, config: RunnableConfig) -> Update:
-        running = flow(state)
+    async def ainvoke(self, input: State, config: RunnableConfig | None = None, **_: Any) -> Update:
+        """Return the node's update, asynchronously."""
+        running = self._flow(input)
         step = await asyncio.to_thread(_advance, running, None)
         while isinstance(step, Call):
             reply = await step.runnable.ainvoke(step.input, config)
             step = await asyncio.to_thread(_advance, running, reply)
         return step.update
-
-    return RunnableLambda(drive, adrive, name=name)
 
 
 def _advance(running: Flow, reply: Any) -> Call | _Done:

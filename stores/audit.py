@@ -28,6 +28,7 @@ from sqlalchemy import (
     Select,
     String,
     and_,
+    bindparam,
     func,
     insert,
     literal,
@@ -290,19 +291,19 @@ class Ledger:
             return {
                 one: fault
                 for part in parts(ids)
-                for one, _, fault in self._looked_at(connection, select(learnings), part)
+                for one, _, fault in self._looked_at(connection, "any", {"ids": part})
                 if fault is not None
             }
 
     # -- recall ------------------------------------------------------------------------------------------
 
-    def standing(self, connection: Connection, query: Select[Any], ids: Sequence[int]) -> list[Row[Any]]:
-        """Return the rows of a query over `learnings` that are as they were signed, or without a key as written.
+    def standing(self, connection: Connection, ids: Sequence[int], *, spaces: Sequence[str]) -> list[Row[Any]]:
+        """Return those of some learnings that are active in these namespaces, and as they were signed.
 
-        A row that is not is left out, and named in the log.
+        Without a key it is as they were written. A row that is not is left out, and named in the log.
         """
         kept = []
-        for one, row, fault in self._looked_at(connection, query, ids):
+        for one, row, fault in self._looked_at(connection, "active", {"ids": ids, "spaces": spaces}):
             if row is not None and fault is None:
                 kept.append(row)
             else:
@@ -310,10 +311,10 @@ class Ledger:
         return kept
 
     def _looked_at(
-        self, connection: Connection, query: Select[Any], ids: Sequence[int]
+        self, connection: Connection, which: Literal["any", "active"], given: dict[str, Any]
     ) -> Iterator[tuple[int, Row[Any] | None, str | None]]:
-        """Yield the rows of a query over `learnings`, as far as they can be read, and what is wrong with each."""
-        rows, garbled = readable(connection, query if self.key is None else signed(query), learnings.c.id, ids)
+        """Yield learnings, as far as they can be read, and what is wrong with each."""
+        rows, garbled = readable(connection, _LEARNINGS[which, self.key is not None], **given)
         for one in garbled:
             yield one, None, "it cannot be read"
         for row in rows:
@@ -386,6 +387,20 @@ _SIGNATURE = (
 )
 
 
+def among(key: ColumnElement[int]) -> ColumnElement[bool]:
+    """Return the condition by which `readable` asks for rows."""
+    return key.in_(bindparam("ids", expanding=True))
+
+
+_ANY = select(learnings).where(among(learnings.c.id))
+_ACTIVE = _ANY.where(learnings.c.namespace.in_(bindparam("spaces", expanding=True)), learnings.c.status == "active")
+_LEARNINGS = {
+    (which, has_key): signed(query) if has_key else query
+    for which, query in (("any", _ANY), ("active", _ACTIVE))
+    for has_key in (False, True)
+}
+
+
 def rows_of(kind: Kind) -> Select[Any]:
     """Return every row of a kind as it is signed, with the commitment to it: null where there is none."""
     table = decisions if kind == "decision" else revisions
@@ -399,13 +414,13 @@ def rows_of(kind: Kind) -> Select[Any]:
 
 def on_chain(connection: Connection, known: Tip) -> bool:
     """Whether the ledger holds the link that a head file knows."""
-    rows, _ = readable(connection, select(ledger.c.mac), ledger.c.seq, [known.seq])
+    rows, _ = readable(connection, select(ledger.c.mac).where(among(ledger.c.seq)), [known.seq])
     return known == START or [row.mac for row in rows] == [known.mac]
 
 
 def has_head(connection: Connection, key: Key) -> bool:
     """Whether a head file was ever begun for a ledger: only one that began without says no, under its key."""
-    rows, _ = readable(connection, select(ledger), ledger.c.seq, [1])
+    rows, _ = readable(connection, select(ledger).where(among(ledger.c.seq)), [1])
     names = ("kind", "row_id", "revision", "commitment")
     if not any(Link(*(getattr(row, name) for name in names)) == HEADLESS for row in rows):
         return True
@@ -422,11 +437,11 @@ def behind(head: Head, known: Tip, end: Tip) -> str:
 
 
 def readable(
-    connection: Connection, query: Select[Any], key: ColumnElement[int], ids: Sequence[int]
+    connection: Connection, query: Select[Any], ids: Sequence[int], **given: Any
 ) -> tuple[list[Row[Any]], list[int]]:
-    """Return the rows of a query with these keys, and the keys of those that hold what cannot be read."""
+    """Return the rows of a query `among` these keys, and the keys of those that hold what cannot be read."""
     try:
-        return list(connection.execute(query.where(key.in_(ids)))), []
+        return list(connection.execute(query, {"ids": [*ids], **given}).all()), []
     except (DBAPIError, StoreUnusable, ValueError) as error:
         # Bytes that are no UTF-8, or a time that is none: one row must not hide the others.
         if isinstance(error, DBAPIError) and "decode to UTF-8" not in str(error):
@@ -434,7 +449,7 @@ def readable(
         if len(ids) == 1:
             return [], list(ids)
     halves = (ids[: len(ids) // 2], ids[len(ids) // 2 :])
-    (first, lost), (second, more) = (readable(connection, query, key, half) for half in halves)
+    (first, lost), (second, more) = (readable(connection, query, half, **given) for half in halves)
     return first + second, lost + more
 
 

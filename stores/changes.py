@@ -35,6 +35,11 @@ class Seen:
     lacking: frozenset[int] = frozenset()
 
 
+def note_new(connection: Connection, kind: str, row_id: int, *, scope: str) -> None:
+    """Tell every process, inside the transaction that adds the row, that it is there."""
+    connection.execute(_NOTE, {"kind": kind, "row_id": row_id, "scope": scope, "op": "put"})
+
+
 def note_change(connection: Connection, kind: str, row_id: int, *, scope: str, op: str) -> None:
     """Tell every process, inside the transaction that changes the row, that it did; its vectors go with it."""
     connection.execute(_NOTE, {"kind": kind, "row_id": row_id, "scope": scope, "op": op})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, TextClause, text
 
 from learngate.stores.errors import StoreUnusable
 
@@ -46,19 +47,22 @@ def search(
     """Return (row, BM25) of the rows in `scopes` that hold one of the words, best first."""
     quoted = " OR ".join('"' + word.replace('"', '""') + '"' for word in asked)
     scoped = " OR ".join(f'"{scope}"' for scope in scopes)
-    index, columns = f"{table.name}_fts", _texts(table)
-    weights = ", ".join(str(WEIGHTS[column]) for column in columns)
-    rank = f"bm25({index}, {weights}, 0.0)"
-    found = connection.execute(
-        text(
-            f"SELECT rowid, -{rank} AS score FROM {index} WHERE {index} MATCH :match ORDER BY {rank} LIMIT :limit"
-        ),
-        {"match": f"scope:({scoped}) AND {{{' '.join(columns)}}}:({quoted})", "limit": limit},
-    )
-    scores = [(row.rowid, row.score) for row in found]
+    match = f"scope:({scoped}) AND {{{' '.join(_texts(table))}}}:({quoted})"
+    found = connection.execute(_query(table), {"match": match, "limit": limit})
+    scores = [(row, score) for row, score in found.all()]
     if any(score is None for _, score in scores):
         raise StoreUnusable(f"the full-text index of {table.name} is damaged: `learngate doctor --repair` mends it")
     return scores
+
+
+@cache
+def _query(table: Table) -> TextClause:
+    index = f"{table.name}_fts"
+    weights = ", ".join(str(WEIGHTS[column]) for column in _texts(table))
+    rank = f"bm25({index}, {weights}, 0.0)"
+    return text(
+        f"SELECT rowid, -{rank} AS score FROM {index} WHERE {index} MATCH :match ORDER BY {rank} LIMIT :limit"
+    )
 
 
 def _texts(table: Table) -> list[str]:

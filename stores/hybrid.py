@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from math import log
 
@@ -45,7 +45,6 @@ _FEW = {
     )
     for kind, source in SOURCES.items()
 }
-"""How many rows there are, as far as a floor asks. An index may bring fewer of them than it was asked for."""
 
 
 class HybridSearch:
@@ -68,10 +67,9 @@ class HybridSearch:
                 lexical.search(connection, source.table, scopes=scopes, query=query, limit=max(k, CANDIDATES))
             )
             held = self._held(connection, kind, asked, found) if weighed else {}
-            rows = connection.execute(_FEW[kind], {"scopes": [*scopes]}).scalar_one() if floor else MANY
         # Their number scales a cosine: behind a floor as many as it was chosen with.
         near = self._meaning.search(kind, scopes, query, max(k, MANY if floor else CANDIDATES), also=found)
-        least = near.floor.among(rows)
+        least = near.floor.among(self._rows(kind, scopes, near.rows) if floor else MANY)
         ranked = fuse(near.rows, found, trust=_trust(asked, held) if weighed else None)
         if floor:
             # One word that is shared may be chance, even where it is half of the question.
@@ -79,19 +77,28 @@ class HybridSearch:
             ranked = [row.behind(least) for row in ranked if row.dense >= least or row.id in named]
         return Hits(ranked[:k], note=near.note, floor=least)
 
+    def _rows(self, kind: str, scopes: Sequence[str], near: Collection[int]) -> int:
+        """Return how many rows there are, as far as a floor asks."""
+        if len(near) >= MANY:
+            return MANY
+        # An index may bring fewer of them than it was asked for.
+        with self._db.read() as connection:
+            rows: int = connection.execute(_FEW[kind], {"scopes": [*scopes]}).scalar_one()
+        return rows
+
     def _held(
         self, connection: Connection, kind: str, asked: set[str], found: dict[int, float]
     ) -> dict[int, set[str]]:
         """Return which of the query's content words each row holds."""
         if not asked or not found:
             return {}
-        bodies = connection.execute(_TEXTS[kind], {"ids": [*found]})
+        bodies = connection.execute(_TEXTS[kind], {"ids": [*found]}).all()
         # Most words of a row need no stem to be told apart.
         starts = lexical.starts(asked)
         stem = cache(lexical.stem)
         return {
-            row.id: asked & {stem(word) for word in words(lexical.plain(row.text)) if word[:3] in starts}
-            for row in bodies
+            row: asked & {stem(word) for word in words(lexical.plain(body)) if word[:3] in starts}
+            for row, body in bodies
         }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from learngate.stores import gate, lexical
-from learngate.stores.audit import Ledger, readable
+from learngate.stores.audit import Ledger, among, readable
 from learngate.stores.copies import Told, says_no_more
 from learngate.stores.database import Database
 from learngate.stores.errors import Conflict, InvalidInput, NotFound
@@ -326,10 +326,9 @@ class Learnings:
         ranked = self._search("learning", scopes, text, k=k + SPARE if floor else k, floor=floor)
         if not ranked:
             return Hits(note=ranked.note)
-        # The index found them by a token of their namespace, which is derived.
-        active = select(learnings).where(_learnings.namespace.in_(spaces), _learnings.status == "active")
         with self._db.read() as connection:
-            rows = self._ledger.standing(connection, active, [row.id for row in ranked])
+            # By their namespaces, too: the index found them by a token of it, which is derived.
+            rows = self._ledger.standing(connection, [row.id for row in ranked], spaces=spaces)
             by_id = {row.id: row for row in rows}
         hits = (
             LearningHit(_learning(by_id[row.id]), row.score, row.why, row.dense, row.lexical)
@@ -391,7 +390,7 @@ class Learnings:
             ids = connection.scalars(query.order_by(_learnings.id.desc()).limit(limit)).all()
             found: dict[int, Learning] = {}
             for part in parts(ids):
-                rows, garbled = readable(connection, select(learnings), _learnings.id, part)
+                rows, garbled = readable(connection, select(learnings).where(among(_learnings.id)), part)
                 found |= {row.id: _learning(row) for row in rows}
                 for one in garbled:
                     _log.error("learning %s is not listed: it cannot be read; see `learngate doctor --repair`", one)

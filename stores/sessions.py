@@ -72,7 +72,8 @@ class Sessions:
         Raises:
             NotAllowed: it belongs to somebody else, or to nobody while `user_id` is somebody.
         """
-        standing = self.standing(session_id)
+        with self._db.read() as connection:
+            standing = _standing(connection, session_id)
         if standing is None:
             with self._db.write() as connection:
                 standing = _open(connection, session_id, user_id)
@@ -115,8 +116,7 @@ class Sessions:
             standing = _open(connection, turn.session_id, turn.user_id)
             if standing.owner != turn.user_id:
                 raise NotAllowed(_refusal(turn.session_id, turn.user_id))
-            if tree.seq_of(connection, turn.session_id, turn.id) is None:
-                tree.record(connection, turn)
+            if tree.record(connection, turn):
                 return None
         return self.get(turn.session_id, turn.id)
 
@@ -174,10 +174,8 @@ class Sessions:
         is as in `turns`.
         """
         with self._db.read() as connection:
-            chain = tree.chain(connection, session_id, head, turns)
-            found: dict[int, Turn] = {}
-            for part in parts(sorted(row.seq for row in chain)):
-                found |= tree.load(connection, tree.THESE, {"seqs": part}, recalled=recalled)
+            rows = tree.chain(connection, session_id, head, turns, whole=True)
+            found = tree.turns_of(connection, rows[::-1], recalled=recalled)
         return [*found.values()]
 
     def place(self, session_id: str, *, head: str | None, message_id: str, keep: Count) -> Placement:

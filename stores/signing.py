@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, Select, delete, func, select
 
 from learngate.stores import gate
-from learngate.stores.audit import NO_KEY, Kind, Ledger, Link, Page, readable, rows_of, signed
+from learngate.stores.audit import NO_KEY, Kind, Ledger, Link, Page, among, readable, rows_of, signed
 from learngate.stores.errors import ConfigurationError, Conflict
 from learngate.stores.head import START, Head, Tip
 from learngate.stores.tables import decisions, learnings, ledger, proposals, revisions
@@ -164,7 +164,7 @@ def _signed_since(connection: Connection, book: Ledger, shown: Everything) -> li
 
 def _tip(connection: Connection, seq: int) -> Tip:
     """Return a link of the ledger, which may be damaged: then nothing follows it."""
-    rows, _ = readable(connection, select(ledger.c.mac), ledger.c.seq, [seq])
+    rows, _ = readable(connection, select(ledger.c.mac).where(among(ledger.c.seq)), [seq])
     return Tip(seq, rows[0].mac if rows else START.mac)
 
 
@@ -250,7 +250,8 @@ def _mendings(connection: Connection, book: Ledger) -> list[tuple[Mending, Row[A
     rows: dict[int, Row[Any]] = {}
     ids, garbled = list(connection.scalars(select(learnings.c.id))), set()
     for start in range(0, len(ids), BATCH):
-        read, bad = readable(connection, signed(select(learnings)), learnings.c.id, ids[start : start + BATCH])
+        each = signed(select(learnings)).where(among(learnings.c.id))
+        read, bad = readable(connection, each, ids[start : start + BATCH])
         rows |= {row.id: row for row in read}
         garbled |= set(bad)
     with_history = set(connection.scalars(select(revisions.c.learning_id).distinct()))
@@ -281,7 +282,7 @@ def newest_signed(connection: Connection, book: Ledger, learning_id: int) -> Row
     assert book.key is not None
     newest = select(func.max(ledger.c.revision)).where(ledger.c.kind == "revision", ledger.c.row_id == learning_id)
     query = rows_of("revision").where(revisions.c.revision == newest.scalar_subquery())
-    rows, _ = readable(connection, query, revisions.c.learning_id, [learning_id])
+    rows, _ = readable(connection, query.where(among(revisions.c.learning_id)), [learning_id])
     raw = rows[0] if rows else None
     if raw is None or not book.key.fits("revision", raw._asdict(), raw.commitment):
         return None

@@ -13,15 +13,17 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
+    String,
     bindparam,
     case,
+    func,
     insert,
     select,
     update,
 )
 
 from learngate.stores import codec, lexical
-from learngate.stores.changes import note_change
+from learngate.stores.changes import note_new
 from learngate.stores.database import upsert
 from learngate.stores.erasing import is_erased
 from learngate.stores.errors import NotFound, StoreUnusable
@@ -39,7 +41,6 @@ STATUSES = get_args(TurnStatus)
 _session_id: BindParameter[str] = bindparam("session_id")
 _turn_id: BindParameter[str] = bindparam("turn_id")
 _SEQ_OF = select(_turns.seq).where(_turns.session_id == _session_id, _turns.id == _turn_id)
-_ABOVE = select(_turns.seq, _turns.body).where(_turns.session_id == _session_id, _turns.id == _turn_id)
 _NEWEST = select(sessions.c.newest).where(sessions.c.id == _session_id).scalar_subquery()
 _SAID = (
     select(messages.c.turn_seq, messages.c.data)
@@ -52,11 +53,20 @@ _RECALLED = (
     .order_by(recalls.c.kind, recalls.c.rank)
 )
 _above = turns.alias("above")
+_same = turns.alias("same")
+_parent = func.coalesce(bindparam("after", type_=String), sessions.c.newest)
+_AROUND = (
+    select(_same.c.seq.label("there"), _parent.label("parent"), _above.c.seq, _above.c.body)
+    .select_from(sessions)
+    .outerjoin(_same, (_same.c.session_id == sessions.c.id) & (_same.c.id == _turn_id))
+    .outerjoin(_above, (_above.c.session_id == sessions.c.id) & (_above.c.id == _parent))
+    .where(sessions.c.id == _session_id)
+)
+"""Whether a turn is there already, and the turn that it follows."""
 _parent_id = select(_above.c.id).where(_above.c.seq == _turns.parent_seq).scalar_subquery()
-WHOLE = select(turns, _parent_id.label("parent_id"))
+_searched = {_turns.body, _turns.before, _turns.scope}
+WHOLE = select(*(column for column in _turns if column not in _searched), _parent_id.label("parent_id"))
 """Turns as `load` takes them."""
-THESE = WHOLE.where(_turns.seq.in_(bindparam("seqs", expanding=True))).order_by(_turns.seq)
-"""Turns by their numbers alone: a damaged index can hide none of them."""
 _NAMED = WHOLE.where(_turns.session_id == _session_id, _turns.id.in_(bindparam("ids", expanding=True)))
 NAMED = _NAMED.order_by(_turns.seq)
 """Turns of one session by their ids, in the order in which they were recorded."""
@@ -74,42 +84,46 @@ _THERE = update(sessions).where(sessions.c.id == bindparam("session")).values(de
 _MOVED = _THERE.values(newest=bindparam("turn"))
 
 
-def _line(top: Any) -> Select[Any]:
-    """Return the query for the turns from one back to the root, up to `most` that were completed."""
+def _line(query: Select[Any], top: Any) -> Select[Any]:
+    """Return the query of the turns from one back to the root, up to `most` that were completed."""
     counts = case((_turns.status == "complete", 1), else_=0)
-    columns = _turns.seq, _turns.status, _turns.checksum, *(_turns[name] for name in PLACE)
-    start = select(*columns, counts.label("steps")).where(_turns.session_id == _session_id, _turns.id == top)
-    line = start.cte("line", recursive=True)
+    start = select(_turns.seq, _turns.parent_seq, counts.label("steps"))
+    line = start.where(_turns.session_id == _session_id, _turns.id == top).cte("line", recursive=True)
     line = line.union_all(
-        select(*columns, line.c.steps + counts).where(
+        select(_turns.seq, _turns.parent_seq, line.c.steps + counts).where(
             _turns.seq == line.c.parent_seq, line.c.steps < bindparam("most")
         )
     )
-    return select(line).order_by(line.c.steps)
+    # By their numbers alone: a damaged index can hide none of them.
+    return query.join(line, line.c.seq == _turns.seq).order_by(line.c.steps, _turns.seq.desc())
 
 
-_LINE, _LINE_OF_NEWEST = _line(_turn_id), _line(_NEWEST)
+_PLACED = select(_turns.seq, _turns.status, _turns.checksum, *(_turns[name] for name in PLACE))
+_LINES = {
+    (whole, named): _line(WHOLE if whole else _PLACED, _turn_id if named else _NEWEST)
+    for whole in (False, True)
+    for named in (False, True)
+}
+"""Of whole turns or of where they stand, from a named one or from the newest."""
 
 
-def record(connection: Connection, turn: Turn) -> None:
-    """Write a turn with its messages and what was recalled for it.
+def record(connection: Connection, turn: Turn) -> bool:
+    """Write a turn of an open session, with its messages and what was recalled for it; `False` if it is there.
 
     Raises:
         NotFound: the session has no turn `turn.parent`.
     """
-    parent = turn.parent
-    if parent is None:
-        parent = connection.scalar(select(sessions.c.newest).where(sessions.c.id == turn.session_id))
-    above = (
-        connection.execute(_ABOVE, {"session_id": turn.session_id, "turn_id": parent}).first() if parent else None
-    )
-    if parent and above is None:
-        raise NotFound(f"session {turn.session_id!r} has no turn {parent!r} to follow")
+    given = {"session_id": turn.session_id, "turn_id": turn.id, "after": turn.parent}
+    around = connection.execute(_AROUND, given).one()
+    if around.there is not None:
+        return False
+    if around.parent and around.seq is None:
+        raise NotFound(f"session {turn.session_id!r} has no turn {around.parent!r} to follow")
     scope = turn_scope(turn.user_id)
     row = {
         "session_id": turn.session_id,
         "id": turn.id,
-        "parent_seq": above.seq if above else None,
+        "parent_seq": around.seq,
         "user_id": turn.user_id,
         "namespace": turn.namespace,
         "status": turn.status,
@@ -121,7 +135,7 @@ def record(connection: Connection, turn: Turn) -> None:
         "noted": turn.noted,
         "scope": scope,
         "body": body(turn),
-        "before": said_in(above.body) if above else "",
+        "before": said_in(around.body) if around.seq is not None else "",
     }
     made = connection.execute(_RECORD, row).inserted_primary_key
     assert made is not None
@@ -145,10 +159,11 @@ def record(connection: Connection, turn: Turn) -> None:
     if turn.recalled:
         connection.execute(_RECALL, _recall_rows(seq, turn.recalled))
     if turn.status == "complete":
-        note_change(connection, "turn", seq, scope=scope, op="put")
+        note_new(connection, "turn", seq, scope=scope)
         connection.execute(_MOVED, {"session": turn.session_id, "turn": turn.id})
     else:
         connection.execute(_THERE, {"session": turn.session_id})
+    return True
 
 
 def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
@@ -196,14 +211,16 @@ def seq_of(connection: Connection, session_id: str, turn_id: str) -> int | None:
     return found
 
 
-def chain(connection: Connection, session_id: str, head: str | None, limit: int) -> Sequence[Row[Any]]:
+def chain(
+    connection: Connection, session_id: str, head: str | None, limit: int, *, whole: bool = False
+) -> list[Row[Any]]:
     """Return up to `limit` completed turns from the head back to the root, newest first.
 
-    A failed turn on the way (an import may bring one) is passed over.
+    A failed turn on the way (an import may bring one) is passed over. With `whole` they are rows for `turns_of`.
     """
     if head == ROOT or limit < 1:
         return []
-    line = _LINE_OF_NEWEST if head is None else _LINE
+    line = _LINES[whole, head is not None]
     rows = connection.execute(line, {"session_id": session_id, "turn_id": head, "most": limit}).all()
     if not rows and head is None and connection.scalar(select(_NEWEST), {"session_id": session_id}):
         raise StoreUnusable(
@@ -262,10 +279,13 @@ def load(
     Without `recalled` they come without what was recalled for them, which takes as long as all the rest.
     """
     rows = connection.execute(query, given).all()
-    if not rows:
-        return {}
     for row in rows:
         _check(row)
+    return turns_of(connection, rows, recalled=recalled)
+
+
+def turns_of(connection: Connection, rows: Sequence[Row[Any]], *, recalled: bool) -> dict[int, Turn]:
+    """Return the turns that some rows stand for, by their sequence number and in their order."""
     seqs = [row.seq for row in rows]
     said: dict[int, list[Any]] = {seq: [] for seq in seqs}
     session_of = {row.seq: row.session_id for row in rows}

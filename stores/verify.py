@@ -15,6 +15,7 @@ from learngate.stores.audit import (
     Key,
     Kind,
     Ledger,
+    among,
     behind,
     has_head,
     on_chain,
@@ -93,7 +94,7 @@ def _key_fits(connection: Connection, key: Key) -> bool:
     """Whether the key signed the ledger's first link or its last: both changed is rarer than a wrong key."""
     seqs = [ledger.c.seq.asc(), ledger.c.seq.desc()]
     first, last = (list(connection.scalars(select(ledger.c.seq).order_by(by).limit(2))) for by in seqs)
-    rows, _ = readable(connection, select(ledger), ledger.c.seq, [*first, *last])
+    rows, _ = readable(connection, select(ledger).where(among(ledger.c.seq)), [*first, *last])
     tips = {row.seq: Tip(row.seq, row.mac) for row in rows}
     ends = [row for row in rows if row.seq in {first[0], last[0]}]
     return any(key.follows(tips.get(row.seq - 1, START), row._asdict()) for row in ends)
@@ -134,7 +135,7 @@ class _Walk:
         )
         active = learnings.c.status == "active" if active_only else True
         for ids in self._batches(learnings.c.id, active):
-            rows, garbled = readable(self._connection, signed(raw), learnings.c.id, ids)
+            rows, garbled = readable(self._connection, signed(raw).where(among(learnings.c.id)), ids)
             for one in garbled:
                 yield Fault(f"learning {one}", "it cannot be read", self._mend(one, otherwise=TORN))
             for row in rows:
@@ -154,7 +155,7 @@ class _Walk:
         """Follow the links from the first on, and look at the row that each stands for."""
         before, done = START, 0
         for seqs in self._batches(ledger.c.seq, True):
-            links, garbled = readable(self._connection, select(ledger), ledger.c.seq, seqs)
+            links, garbled = readable(self._connection, select(ledger).where(among(ledger.c.seq)), seqs)
             rows = {kind: self._rows(kind, seqs) for kind in ("decision", "revision")}
             yield from (Fault(f"link {seq}", "it cannot be read", ACCEPT) for seq in garbled)
             for link in sorted(links, key=lambda link: link.seq):
@@ -174,7 +175,8 @@ class _Walk:
 
     def _rows(self, kind: Kind, seqs: list[int]) -> dict[int, str | None]:
         """Return what is wrong with the rows that these links stand for; those that are gone are not in it."""
-        found, garbled = readable(self._connection, rows_of(kind).add_columns(ledger.c.seq), ledger.c.seq, seqs)
+        linked = rows_of(kind).add_columns(ledger.c.seq).where(among(ledger.c.seq))
+        found, garbled = readable(self._connection, linked, seqs)
         said: dict[int, str | None] = dict.fromkeys(garbled, "it cannot be read")
         for row in found:
             fits = self._key.fits(kind, row._asdict(), row.commitment)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from learngate.nodes.flow import Call, Flow, both_ways
+from learngate.nodes.flow import Call, Flow, Driven
 from tests.nodes.support import state
 
 
@@ -39,7 +39,7 @@ def test_each_call_is_made_and_answered(run: Any) -> None:
         second = yield Call(double, first)
         return {"messages": [first, second]}
 
-    assert run(both_ways(flow, name="double")) == {"messages": [6, 12]}
+    assert run(Driven(flow, name="double")) == {"messages": [6, 12]}
 
 
 @either_way
@@ -48,7 +48,7 @@ def test_a_flow_may_ask_nothing(run: Any) -> None:
         return {"head": "x"}
         yield
 
-    assert run(both_ways(flow, name="nothing")) == {"head": "x"}
+    assert run(Driven(flow, name="nothing")) == {"head": "x"}
 
 
 @either_way
@@ -61,7 +61,7 @@ def test_a_failed_call_is_raised(run: Any) -> None:
         raise AssertionError("it was never answered")
 
     with pytest.raises(ConnectionError, match="down"):
-        run(both_ways(flow, name="fails"))
+        run(Driven(flow, name="fails"))
 
 
 @either_way
@@ -71,7 +71,7 @@ def test_an_error_of_the_flow_itself_is_raised(run: Any) -> None:
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        run(both_ways(flow, name="raises"))
+        run(Driven(flow, name="raises"))
 
 
 def test_async_keeps_what_is_not_a_call_off_the_event_loop() -> None:
@@ -83,7 +83,7 @@ def test_async_keeps_what_is_not_a_call_off_the_event_loop() -> None:
         threads.append(threading.current_thread())
         return {}
 
-    not_sync(both_ways(flow, name="where"))
+    not_sync(Driven(flow, name="where"))
     before, during, after = threads
     assert during is threading.main_thread()
     assert threading.main_thread() not in {before, after}
