@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from sqlalchemy import URL, Connection, Engine, Table, event, make_url
 from sqlalchemy.dialects import sqlite
@@ -26,6 +26,10 @@ POOL_SECONDS = 30.0
 URLS = "sqlite:///learngate.db, sqlite:// for one in memory, or postgresql+psycopg://user:password@host/name"
 
 
+Mode = Literal["look", "read", "write", "derive"]
+"""One statement that reads, several of one moment, some that write, or that write what can be made again."""
+
+
 class Backend(Protocol):
     """What differs from one kind of database to the next."""
 
@@ -33,8 +37,6 @@ class Backend(Protocol):
     in_memory: bool
     conninfo: str
     errors: tuple[type[Exception], ...]
-    reading: Mapping[str, Any]
-    writing: Mapping[str, Any]
 
     def engine(self, *, pool_seconds: float) -> Engine:
         """Return an engine over a pool of connections."""
@@ -48,8 +50,8 @@ class Backend(Protocol):
     def detach(self) -> None:
         """Let go of what `attach` holds."""
 
-    def begin(self, connection: Connection, *, writes: bool, derives: bool) -> None:
-        """Begin a transaction; of those that write one runs at a time. What it derives need not be durable."""
+    def begin(self, connection: Connection, mode: Mode) -> None:
+        """Begin a transaction; of those that write one runs at a time. A look needs none."""
 
     def reason(self, error: BaseException) -> str:
         """Return what an error of the driver says, on one line, without the values that it quotes."""
@@ -84,9 +86,7 @@ class Database:
             raise
         self._engine = self._backend.engine(pool_seconds=POOL_SECONDS)
         event.listen(self._engine, "begin", self._begin)
-        self._reader = self._engine.execution_options(**self._backend.reading)
-        self._writer = self._engine.execution_options(**self._backend.writing, writes=True)
-        self._deriver = self._writer.execution_options(derives=True)
+        self._engines = {mode: self._engine.execution_options(mode=mode) for mode in get_args(Mode)}
 
     def connect(self) -> Any:
         """Open one more connection of the driver's own; whoever asks for it closes it.
@@ -105,21 +105,27 @@ class Database:
         return self._backend.conninfo
 
     @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """Open a connection for one statement, which sees one moment by itself: so it takes one round trip."""
+        with self._transaction("look") as connection:
+            yield connection
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads and sees one moment of the database."""
-        with self._transaction(self._reader) as connection:
+        with self._transaction("read") as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write; it commits at the end of the block, or leaves no trace."""
-        with self._transaction(self._writer) as connection:
+        with self._transaction("write") as connection:
             yield connection
 
     @contextmanager
     def derive(self) -> Iterator[Connection]:
         """Open one that writes what can be made again: it waits for no disk, and a power cut may take it."""
-        with self._transaction(self._deriver) as connection:
+        with self._transaction("derive") as connection:
             yield connection
 
     def close(self) -> None:
@@ -153,16 +159,14 @@ class Database:
             raise InvalidInput(f"the database {self.name} cannot hold what it was given: {reason}") from error
 
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+    def _transaction(self, mode: Mode) -> Iterator[Connection]:
         if self._closed:
             raise StoreError(f"the database {self.name} is closed: open it again with open_memory(…)")
-        with self.translated(), engine.begin() as connection:
+        with self.translated(), self._engines[mode].begin() as connection:
             yield connection
 
     def _begin(self, connection: Connection) -> None:
-        options = connection.get_execution_options()
-        writes, derives = options.get("writes", False), options.get("derives", False)
-        self._backend.begin(connection, writes=writes, derives=derives)
+        self._backend.begin(connection, connection.get_execution_options()["mode"])
 
     def translate(self, error: Exception) -> LearngateError:
         """Say in our words what a driver's error means for the caller.

@@ -82,7 +82,7 @@ class HybridSearch:
         if len(near) >= MANY:
             return MANY
         # An index may bring fewer of them than it was asked for.
-        with self._db.read() as connection:
+        with self._db.look() as connection:
             rows: int = connection.execute(_FEW[kind], {"scopes": [*scopes]}).scalar_one()
         return rows
 

@@ -326,7 +326,7 @@ class Learnings:
         ranked = self._search("learning", scopes, text, k=k + SPARE if floor else k, floor=floor)
         if not ranked:
             return Hits(note=ranked.note)
-        with self._db.read() as connection:
+        with self._db.look() as connection:
             # By their namespaces, too: the index found them by a token of it, which is derived.
             rows = self._ledger.standing(connection, [row.id for row in ranked], spaces=spaces)
             by_id = {row.id: row for row in rows}

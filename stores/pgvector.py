@@ -5,11 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC, VECTOR
-from sqlalchemy import ColumnElement, Connection, Float, and_, cast, func, literal, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+)
 
 from learngate.stores.changes import MANY, Seen, to_look_at
 from learngate.stores.database import Database
@@ -86,18 +100,17 @@ class PgvectorIndex:
         also: Sequence[int],
     ) -> dict[int, float]:
         """Compare the query with every row; with none but the rows `also` where `k` is `None`."""
-        # A process with another embedder of this name may have put in vectors of another length.
-        alike = func.vector_dims(_rows.vector) == len(query)
-        distance = _rows.vector.op("<#>", return_type=Float())(cast(query, VECTOR(len(query))))
-        held = select(_rows.row_id, distance.label("distance")).where(*self._scoped(kind, scopes), alike)
-        if k is None:
-            found = connection.execute(held.where(_rows.row_id.in_(also)))
-        else:
-            # Materialized, or the planner may take the index after all, and give up inside a small scope.
-            near = held.cte("held").prefix_with("MATERIALIZED")
-            nearest = select(near).order_by(near.c.distance).limit(k)
-            found = connection.execute(nearest.union_all(select(near).where(near.c.row_id.in_(also))))
-        return {row.row_id: -row.distance for row in found}
+        given = {
+            "kind": kind,
+            "embedder": self._vectors.name,
+            "scopes": [*scopes],
+            "query": query,
+            "also": [*also],
+        }
+        found = connection.execute(
+            _compared(len(query), nearest=k is not None), given if k is None else given | {"k": k}
+        )
+        return {row.row_id: -row.distance for row in found.all()}
 
     def _approximate(
         self, connection: Connection, scopes: Sequence[str], query: Vector, k: int, size: VECTOR | HALFVEC
@@ -216,6 +229,28 @@ class PgvectorIndex:
                 f"CREATE INDEX IF NOT EXISTS {name} ON embeddings USING hnsw"
                 f" ((vector::{kind}({dimensions})) {kind}_ip_ops) WHERE {where}".replace("%", "%%")
             )
+
+
+@cache
+def _compared(length: int, *, nearest: bool) -> Select[Any] | CompoundSelect[Any]:
+    """Return the query that compares rows: with `nearest` the nearest and the rows `also`, else these alone."""
+    distance = _rows.vector.op("<#>", return_type=Float())(
+        cast(bindparam("query", type_=VECTOR(length)), VECTOR(length))
+    )
+    held = select(_rows.row_id, distance.label("distance")).where(
+        _rows.kind == bindparam("kind"),
+        _rows.embedder == bindparam("embedder"),
+        _rows.scope.in_(bindparam("scopes", expanding=True)),
+        # A process with another embedder of this name may have put in vectors of another length.
+        func.vector_dims(_rows.vector) == length,
+    )
+    also: BindParameter[Any] = bindparam("also", expanding=True)
+    if not nearest:
+        return held.where(_rows.row_id.in_(also))
+    # Materialized, or the planner may take the index after all, and give up inside a small scope.
+    near = held.cte("held").prefix_with("MATERIALIZED")
+    first = select(near).order_by(near.c.distance).limit(bindparam("k", type_=Integer))
+    return first.union_all(select(near).where(near.c.row_id.in_(also)))
 
 
 def _indexable(dimensions: int) -> VECTOR | HALFVEC | None:

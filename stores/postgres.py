@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
@@ -18,6 +18,9 @@ from learngate.stores.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+
+if TYPE_CHECKING:
+    from learngate.stores.database import Mode
 
 try:
     import psycopg
@@ -48,9 +51,6 @@ class Postgres:
 
     errors: tuple[type[Exception], ...] = (psycopg.Error,)
     in_memory = False
-    # A read sees one moment of the database; a write what is committed when it gets its turn.
-    reading: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    writing: Mapping[str, Any] = {"isolation_level": "READ COMMITTED"}
 
     def __init__(self, url: URL) -> None:
         self.name = f"{url.database or 'postgres'} on {url.host or url.query.get('host') or 'this machine'}"
@@ -70,7 +70,13 @@ class Postgres:
     def engine(self, *, pool_seconds: float) -> Engine:
         """Return an engine over a pool of connections; one that the server dropped meanwhile is replaced."""
         engine = create_engine(
-            self._url, pool_size=8, max_overflow=8, pool_timeout=pool_seconds, hide_parameters=True
+            self._url,
+            # `begin` says how each transaction begins, in the round trip that it takes anyway.
+            isolation_level="AUTOCOMMIT",
+            pool_size=8,
+            max_overflow=8,
+            pool_timeout=pool_seconds,
+            hide_parameters=True,
         )
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _check_idle)
@@ -87,12 +93,10 @@ class Postgres:
     def detach(self) -> None:
         """Let go of nothing: the pool holds the connections."""
 
-    def begin(self, connection: Connection, *, writes: bool, derives: bool) -> None:
+    def begin(self, connection: Connection, mode: Mode) -> None:
         """Begin a transaction; one that writes waits until it is the only one that does."""
-        if derives:
-            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-        if writes:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+        if mode != "look":
+            connection.exec_driver_sql(_BEGINS[mode])
 
     def reason(self, error: BaseException) -> str:
         """Return what an error says, on one line, without its details and its context, which quote rows."""
@@ -140,6 +144,13 @@ def _lost(reason: str) -> tuple[type[LearngateError], str]:
     )
 
 
+# A read sees one moment of the database; a write what is committed when it gets its turn.
+_WRITE = f"SELECT pg_advisory_xact_lock({WRITERS})"
+_BEGINS: Mapping[Mode, str] = {
+    "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "write": f"BEGIN ISOLATION LEVEL READ COMMITTED; {_WRITE}",
+    "derive": f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; {_WRITE}",
+}
 _AGAIN = "nothing was stored: try again"
 _MEANINGS: dict[str, tuple[type[LearngateError], str]] = {
     "55P03": (StoreUnavailable, f"was being written to by others for over {LOCK_SECONDS} s; {_AGAIN}"),

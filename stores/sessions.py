@@ -72,7 +72,7 @@ class Sessions:
         Raises:
             NotAllowed: it belongs to somebody else, or to nobody while `user_id` is somebody.
         """
-        with self._db.read() as connection:
+        with self._db.look() as connection:
             standing = _standing(connection, session_id)
         if standing is None:
             with self._db.write() as connection:
@@ -83,7 +83,7 @@ class Sessions:
 
     def standing(self, session_id: str) -> Standing | None:
         """Return whose a session is; `None` when nobody has opened it."""
-        with self._db.read() as connection:
+        with self._db.look() as connection:
             return _standing(connection, session_id)
 
     # -- recording -------------------------------------------------------------------------------------

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.pool import QueuePool
 
 from learngate.stores.errors import LearngateError, StoreError, StoreUnavailable, StoreUnusable
+
+if TYPE_CHECKING:
+    from learngate.stores.database import Mode
 
 BUSY_SECONDS = 5.0
 """How long a statement waits for another process's lock before it gives up."""
@@ -27,8 +30,6 @@ class Sqlite:
     """
 
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
-    reading: Mapping[str, Any] = {}
-    writing: Mapping[str, Any] = {}
 
     def __init__(self, url: URL) -> None:
         self.in_memory = _is_in_memory(url)
@@ -60,12 +61,11 @@ class Sqlite:
         if self._anchor is not None:
             self._anchor.close()
 
-    def begin(self, connection: Connection, *, writes: bool, derives: bool) -> None:
+    def begin(self, connection: Connection, mode: Mode) -> None:
         """Begin a transaction, past SQLAlchemy, for which it is as much work as any statement."""
         driver: Any = connection.connection.dbapi_connection
-        if writes:
-            driver.execute(f"PRAGMA synchronous = {'NORMAL' if derives else 'FULL'}")
-        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        for statement in _BEGINS[mode]:
+            driver.execute(statement)
 
     def reason(self, error: BaseException) -> str:
         """Return what an error says, on one line, without the text that it could not decode."""
@@ -77,6 +77,12 @@ class Sqlite:
         return next(((kind, advice) for said, kind, advice in _MEANINGS if said in reason), None)
 
 
+_BEGINS: Mapping[Mode, tuple[str, ...]] = {
+    "look": (),
+    "read": ("BEGIN",),
+    "write": ("PRAGMA synchronous = FULL", "BEGIN IMMEDIATE"),
+    "derive": ("PRAGMA synchronous = NORMAL", "BEGIN IMMEDIATE"),
+}
 _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     (
         "locked",

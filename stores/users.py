@@ -148,7 +148,7 @@ class Users:
         spaces = None if namespace is None else lineage(namespace)
         mine = _MINE if spaces is None else _SERVED
         given = {"user_id": user_id, "spaces": spaces, "most": room // ITEM_COST + 1}
-        with self._db.read() as connection:
+        with self._db.look() as connection:
             # No more of them fit, however short they are: those beyond need not be looked at.
             first = connection.execute(mine, given).all()
         if sum(len(row.text) + ITEM_COST for row in first) <= room:
@@ -188,7 +188,7 @@ class Users:
         """Return those of some memories, as they are now, that may be recalled."""
         # By their keys alone: asked for the user's, too, SQLite looks through all that the user has.
         these = select(user_memories).where(_memories.id.in_(ids))
-        with self._db.read() as connection:
+        with self._db.look() as connection:
             rows = connection.execute(these).all()
         return {row.id: row for row in rows if _may_see(row, user_id, spaces)}
 
@@ -203,7 +203,7 @@ class Users:
     # `list` stands last, because below it the word means this method.
     def list(self, user_id: Name, *, limit: Count = 1000) -> list[UserMemory]:
         """Return a user's memories: pinned first, then the latest."""
-        with self._db.read() as connection:
+        with self._db.look() as connection:
             return [_memory(row) for row in connection.execute(_MINE, {"user_id": user_id, "most": limit})]
 
 
