@@ -127,7 +127,7 @@ def _vectors(name: str, by_id: dict[int, dict[str, str]]) -> Any:
 def _lexical(memory: Memory, query: str) -> Sequence[int]:
     scopes = [lexical.scope_token("namespace", NAMESPACE)]
     with memory.database.read() as connection:
-        return [row for row, _ in lexical.search(connection, learnings, scopes=scopes, query=query, limit=K)]
+        return [row for row, *_ in lexical.search(connection, learnings, scopes=scopes, query=query, limit=K)]
 
 
 # -- silent and kept ----------------------------------------------------------------------------------------

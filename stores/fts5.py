@@ -42,26 +42,32 @@ def create(connection: Connection, table: Table, *, active: str) -> None:
 
 
 def search(
-    connection: Connection, table: Table, *, scopes: Iterable[str], asked: Sequence[str], limit: int
-) -> list[tuple[int, float]]:
-    """Return (row, BM25) of the rows in `scopes` that hold one of the words, best first."""
+    connection: Connection, table: Table, *, scopes: Iterable[str], asked: Sequence[str], limit: int, bodies: bool
+) -> list[tuple[int, float, str]]:
+    """Return (row, BM25, body) of the rows in `scopes` that hold one of the words, best first."""
     quoted = " OR ".join('"' + word.replace('"', '""') + '"' for word in asked)
     scoped = " OR ".join(f'"{scope}"' for scope in scopes)
     match = f"scope:({scoped}) AND {{{' '.join(_texts(table))}}}:({quoted})"
-    found = connection.execute(_query(table), {"match": match, "limit": limit})
-    scores = [(row, score) for row, score in found.all()]
-    if any(score is None for _, score in scores):
+    found = connection.execute(_query(table, bodies=bodies), {"match": match, "limit": limit})
+    # A damaged index may name a row that is not there.
+    hits = [(row, score, body or "") for row, score, body in found.all()]
+    if any(score is None for _, score, _ in hits):
         raise StoreUnusable(f"the full-text index of {table.name} is damaged: `learngate doctor --repair` mends it")
-    return scores
+    return hits
 
 
 @cache
-def _query(table: Table) -> TextClause:
+def _query(table: Table, *, bodies: bool) -> TextClause:
     index = f"{table.name}_fts"
+    (key,) = (column.name for column in table.primary_key.columns)
     weights = ", ".join(str(WEIGHTS[column]) for column in _texts(table))
     rank = f"bm25({index}, {weights}, 0.0)"
+    body = f"(SELECT body FROM {table.name} WHERE {key} = row)" if bodies else "''"
+    # Materialized, so that bodies are read of those that are left, not of all that share a word.
     return text(
-        f"SELECT rowid, -{rank} AS score FROM {index} WHERE {index} MATCH :match ORDER BY {rank} LIMIT :limit"
+        f"WITH found AS MATERIALIZED (SELECT rowid AS row, -{rank} AS score FROM {index}"
+        f" WHERE {index} MATCH :match ORDER BY {rank} LIMIT :limit)"
+        f" SELECT row, score, {body} FROM found"
     )
 
 

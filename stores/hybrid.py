@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from math import log
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
@@ -30,12 +30,6 @@ learning's was found by meaning and lost again to such rows.
 
 
 # Built once: building a statement takes longer than it takes to run.
-_TEXTS = {
-    kind: select(source.key.label("id"), source.text.label("text")).where(
-        source.key.in_(bindparam("ids", expanding=True)), source.active
-    )
-    for kind, source in SOURCES.items()
-}
 _FEW = {
     kind: select(func.count()).select_from(
         select(source.key)
@@ -62,11 +56,17 @@ class HybridSearch:
         source = SOURCES[kind]
         asked = {lexical.stem(word) for word in lexical.content_words(query)}
         weighed = floor or kind in WEIGHED
-        with self._db.read() as connection:
-            found = dict(
-                lexical.search(connection, source.table, scopes=scopes, query=query, limit=max(k, CANDIDATES))
+        with self._db.look() as connection:
+            worded = lexical.search(
+                connection,
+                source.table,
+                scopes=scopes,
+                query=query,
+                limit=max(k, CANDIDATES),
+                bodies=weighed,
             )
-            held = self._held(connection, kind, asked, found) if weighed else {}
+        found = {row: score for row, score, _ in worded}
+        held = words_held(asked, {row: body for row, _, body in worded}) if weighed else {}
         # Their number scales a cosine: behind a floor as many as it was chosen with.
         near = self._meaning.search(kind, scopes, query, max(k, MANY if floor else CANDIDATES), also=found)
         least = near.floor.among(self._rows(kind, scopes, near.rows) if floor else MANY)
@@ -86,20 +86,16 @@ class HybridSearch:
             rows: int = connection.execute(_FEW[kind], {"scopes": [*scopes]}).scalar_one()
         return rows
 
-    def _held(
-        self, connection: Connection, kind: str, asked: set[str], found: dict[int, float]
-    ) -> dict[int, set[str]]:
-        """Return which of the query's content words each row holds."""
-        if not asked or not found:
-            return {}
-        bodies = connection.execute(_TEXTS[kind], {"ids": [*found]}).all()
-        # Most words of a row need no stem to be told apart.
-        starts = lexical.starts(asked)
-        stem = cache(lexical.stem)
-        return {
-            row: asked & {stem(word) for word in words(lexical.plain(body)) if word[:3] in starts}
-            for row, body in bodies
-        }
+
+def words_held(asked: set[str], bodies: Mapping[int, str]) -> dict[int, set[str]]:
+    """Return which of the query's content words each row holds."""
+    # Most words of a row need no stem to be told apart.
+    starts = lexical.starts(asked)
+    stem = cache(lexical.stem)
+    return {
+        row: asked & {stem(word) for word in words(lexical.plain(body)) if word[:3] in starts}
+        for row, body in bodies.items()
+    }
 
 
 def _trust(asked: set[str], held: dict[int, set[str]]) -> dict[int, float]:

@@ -113,18 +113,18 @@ def create(connection: Connection, table: Table, *, active: str) -> None:
 
 
 def search(
-    connection: Connection, table: Table, *, scopes: Iterable[str], query: str, limit: int
-) -> list[tuple[int, float]]:
-    """Return (row, score) of the rows in `scopes` that share a word with `query`, best first.
+    connection: Connection, table: Table, *, scopes: Iterable[str], query: str, limit: int, bodies: bool = False
+) -> list[tuple[int, float, str]]:
+    """Return (row, score, body) of the rows in `scopes` that share a word with `query`, best first.
 
-    The score is positive, larger is better, and compares within one search only.
-    Any text is a safe query.
+    The score is positive, larger is better, and compares within one search only. The body is `""` unless
+    `bodies` are asked for. Any text is a safe query.
     """
     asked = content_words(query)
     if not asked:
         return []
     finds = tsvector.search if _is_postgres(connection) else fts5.search
-    return finds(connection, table, scopes=scopes, asked=asked, limit=limit)
+    return finds(connection, table, scopes=scopes, asked=asked, limit=limit, bodies=bodies)
 
 
 def _is_postgres(connection: Connection) -> bool:

@@ -55,9 +55,9 @@ def _lexemes(column: str) -> str:
 
 
 def search(
-    connection: Connection, table: Table, *, scopes: Iterable[str], asked: Sequence[str], limit: int
-) -> list[tuple[int, float]]:
-    """Return (row, rank) of the rows in `scopes` that hold one of the words, best first; rare words weigh more."""
+    connection: Connection, table: Table, *, scopes: Iterable[str], asked: Sequence[str], limit: int, bodies: bool
+) -> list[tuple[int, float, str]]:
+    """Return (row, rank, body) of the rows in `scopes` that hold one of the words; rare words weigh more."""
     (key,) = (column.name for column in table.primary_key.columns)
     # The index narrows it down; the column decides, because a text may hold another scope's token.
     scoped = "searchable @@ (CAST(:scopes AS tsquery) && {words}) AND scope = ANY(:exactly)"
@@ -69,7 +69,7 @@ def search(
             " FROM (SELECT to_tsquery('learngate', word) AS words"
             " FROM unnest(CAST(:each AS text[])) AS word) AS each),"
             " whole AS MATERIALIZED (SELECT to_tsquery('learngate', :all) AS words)"
-            f" SELECT {key} AS row,"
+            f" SELECT {key} AS row, {'body' if bodies else repr('')} AS body,"
             " (SELECT sum(weight * ts_rank(searchable, asked.words, 1)) FROM asked) AS score"
             f" FROM {table.name}, whole WHERE numnode(whole.words) > 0 AND {scoped.format(words='whole.words')}"
             f" ORDER BY score DESC, {key} LIMIT :limit"
@@ -83,4 +83,4 @@ def search(
             "limit": limit,
         },
     )
-    return [(row.row, float(row.score)) for row in found]
+    return [(row.row, float(row.score), row.body) for row in found.all()]

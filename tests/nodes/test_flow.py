@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from learngate.nodes.flow import Call, Flow, Driven
+from learngate.nodes.flow import Call, Driven, Flow
 from tests.nodes.support import state
 
 

@@ -3,6 +3,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from learngate.stores import open_memory
 from learngate.stores.embedders import MANY, Floor
+from learngate.stores.hybrid import words_held
 from learngate.stores.lexical import content_words, scope_token, search, stem
 from learngate.stores.tables import user_memories
 from learngate.stores.vector_store import in_vector_store
@@ -80,9 +81,9 @@ def test_a_word_counts_in_any_form_that_the_index_finds(memory, query, whole, pa
     both, one = (memory.users.remember("ana", text) for text in (whole, part))
     scopes = [scope_token("user", "ana")]
     with memory.database.read() as connection:
-        found = dict(search(connection, user_memories, scopes=scopes, query=query, limit=9))
-        asked = {stem(word) for word in content_words(query)}
-        held = memory.users._search._held(connection, "memory", asked, found)
+        found = search(connection, user_memories, scopes=scopes, query=query, limit=9, bodies=True)
+    asked = {stem(word) for word in content_words(query)}
+    held = words_held(asked, {row: body for row, _, body in found})
     assert held[both.id] == asked
     assert len(held[one.id]) < len(asked)
 

@@ -52,7 +52,8 @@ def shared():
 def find(memory: Memory, query: str, *users: str, limit: int = 50) -> dict[int, float]:
     with memory.database.read() as connection:
         scopes = [scope_token("user", user) for user in users or ("ana",)]
-        return dict(search(connection, user_memories, scopes=scopes, query=query, limit=limit))
+        found = search(connection, user_memories, scopes=scopes, query=query, limit=limit)
+        return {row: score for row, score, _ in found}
 
 
 @given(ANY_TEXT | SYNTAX)
@@ -227,7 +228,7 @@ def test_several_scopes_are_searched_at_once(memory):
     memory.learnings.add(draft("mind costs"), namespace="other", actor="ana")
     with memory.database.read() as connection:
         scopes = [scope_token("namespace", one) for one in ("acme", "acme/finance")]
-        assert {row for row, _ in search(connection, learnings, scopes=scopes, query="costs", limit=9)} == {1, 2}
+        assert {row for row, *_ in search(connection, learnings, scopes=scopes, query="costs", limit=9)} == {1, 2}
         assert search(connection, turns, scopes=scopes, query="costs", limit=9) == []
 
 

@@ -39,7 +39,7 @@ def test_no_paraphrase_shares_the_stem_of_a_content_word_with_its_learning(taugh
         for learning_id, one in ids.items():
             query = one["paraphrase"]
             found = lexical.search(connection, learnings, scopes=scopes, query=query, limit=len(ids))
-            assert learning_id not in dict(found), query
+            assert learning_id not in {row for row, *_ in found}, query
 
 
 def test_what_is_far_is_silent_and_what_is_meant_is_kept(taught):
@@ -87,7 +87,7 @@ def test_both_legs_together_find_no_fewer_than_the_better_of_them(taught, kind):
             named = lexical.search(connection, learnings, scopes=scopes, query=one[kind], limit=5)
         hits = memory.learnings.search(one[kind], namespace="n", k=5, floor=False)
         found["dense"] += learning_id in nearest
-        found["lexical"] += learning_id in dict(named)
+        found["lexical"] += learning_id in {row for row, *_ in named}
         found["hybrid"] += learning_id in {hit.learning.id for hit in hits}
     assert found["hybrid"] >= max(found["dense"], found["lexical"]) > 0
 
