@@ -61,13 +61,12 @@ def _query(table: Table, *, bodies: bool) -> TextClause:
     index = f"{table.name}_fts"
     (key,) = (column.name for column in table.primary_key.columns)
     weights = ", ".join(str(WEIGHTS[column]) for column in _texts(table))
-    rank = f"bm25({index}, {weights}, 0.0)"
     body = f"(SELECT body FROM {table.name} WHERE {key} = row)" if bodies else "''"
     # Materialized, so that bodies are read of those that are left, not of all that share a word.
     return text(
-        f"WITH found AS MATERIALIZED (SELECT rowid AS row, -{rank} AS score FROM {index}"
-        f" WHERE {index} MATCH :match ORDER BY {rank} LIMIT :limit)"
-        f" SELECT row, score, {body} FROM found"
+        f"WITH found AS MATERIALIZED (SELECT rowid AS row, bm25({index}, {weights}, 0.0) AS rank FROM {index}"
+        f" WHERE {index} MATCH :match ORDER BY 2 LIMIT :limit)"
+        f" SELECT row, -found.rank, {body} FROM found"
     )
 
 
