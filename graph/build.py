@@ -23,7 +23,7 @@ from learngate.graph.models import model_name, reflector_of, resolve_model, with
 from learngate.nodes.flow import Driven
 from learngate.nodes.prompts import INSTRUCTIONS
 from learngate.nodes.state import State
-from learngate.stores import ConfigurationError, Memory, StoreUnavailable
+from learngate.stores import ConfigurationError, LearngateError, Memory, StoreUnavailable
 from learngate.stores.records import ReflectionStatus
 from learngate.stores.sessions import Sessions
 
@@ -225,8 +225,13 @@ def _add_effects(graph: StateGraph[Any, Any, Any, Any], memory: Memory) -> None:
 
 def reflection_failed(state: State, error: NodeError, *, sessions: Sessions) -> Command[Any]:
     """Let the answer stand where the reflection failed, note why, and apply what the model's tools noted."""
-    turn = state["turn"]
-    reason = f"{type(error.error).__name__}: {error.error}"[:500]
+    turn, name = state["turn"], type(error.error).__name__
+    if isinstance(error.error, LearngateError):
+        reason = f"{name}: {error.error}"[:500]
+    else:
+        # What a provider says may hold a key or an address, and the reason is kept with the turn.
+        reason = f"{name}: see the log"
+        _log.warning("the reflection on turn %s failed (%s: %.500s)", turn["id"], name, error.error)
     sessions.mark_reflection(turn["session_id"], turn["id"], "failed", error=reason)
     return Command(goto=routes.next_effect(state))
 

@@ -64,13 +64,14 @@ def test_garbage_leaves_the_answer_and_is_taken_again(memory: Memory, garbage: A
     assert reflect_pending(memory, model=model) == []
 
 
-def test_the_reason_says_what_was_wrong(memory: Memory) -> None:
+def test_the_reason_says_what_was_wrong(memory: Memory, caplog: pytest.LogCaptureFixture) -> None:
     graph = build_graph(memory, model=ScriptedChat(reflections=["the weather"]))
     graph.invoke(ASK, S, context=ANA)
     assert "the weather" in turn_of(memory).error
-    graph = build_graph(memory, model=ScriptedChat(reflections=[Down("503 from upstream")]))
+    graph = build_graph(memory, model=ScriptedChat(reflections=[Down("503 from https://upstream/?key=secret")]))
     graph.invoke(say("?", "q2"), S, context=ANA)
-    assert memory.sessions.get("s", "q2").error == "Down: 503 from upstream"
+    assert memory.sessions.get("s", "q2").error == "Down: see the log"
+    assert "503 from https://upstream/?key=secret" in caplog.text
 
 
 def test_the_next_turn_works_after_a_reflection_that_failed(memory: Memory) -> None:
