@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy import update as put
 
 from learngate.stores import codec
-from learngate.stores.quarantine import ROWID, Mended, Round, as_bytes, as_stored, text_of
+from learngate.stores.quarantine import ROWID, Mended, Round, as_bytes, as_stored, mended_rows, text_of
 from learngate.stores.records import ReflectionStatus, TurnStatus
 from learngate.stores.tables import (
     Moment,
@@ -147,11 +147,9 @@ def _of_table(at: Round, table: Table) -> Iterator[Mended]:
             gone.append(name)
             at.take_away(table, its, why)
     what = f"rows of {table.name} that hold bytes that are no text, or what is of another type,"
-    if mended:
-        said = f"{what} are as far as they can be read; as they were, they are in quarantine"
-        yield Mended("rows", said, len(mended), lost=True, rows=tuple(mended))
-    if gone or taken:
-        yield Mended("rows", f"{what} are in quarantine", len(gone + taken), lost=True, rows=tuple(gone + taken))
+    said = f"{what} are as far as they can be read; as they were, they are in quarantine"
+    yield from mended_rows(said, mended)
+    yield from mended_rows(f"{what} are in quarantine", gone + taken)
 
 
 def _is_wrong(column: Column[Any], row: Row[Any]) -> bool:
@@ -210,13 +208,13 @@ def unknown(at: Round) -> Iterator[Mended]:
         if ids:
             at.write(put(column.table).where(column.not_in(known)).values({column: instead}))
             said = f"{column} was a word that it cannot be, and is {instead!r} now"
-            yield Mended("rows", said, len(ids), lost=True, rows=ids)
+            yield from mended_rows(said, ids)
     for column, known in KNOWN:
         ids = _ids(at, column.table, column.not_in(known))
         if ids:
             at.take_away(column.table, column.not_in(known), f"{column.name} is a word that it cannot be")
             said = f"rows of {column.table.name} whose {column.name} is no word of it are in quarantine"
-            yield Mended("rows", said, len(ids), lost=True, rows=ids)
+            yield from mended_rows(said, ids)
 
 
 def _ids(at: Round, table: Table, condition: Any) -> tuple[str, ...]:
@@ -243,7 +241,7 @@ def times(at: Round) -> Iterator[Mended]:
             bad[why].append("/".join(str(getattr(row, key.name)) for key in keys))
         for why, ids in bad.items():
             said = f"rows of {table.name} ({why}) have none now, or 1970; as they were, they are in quarantine"
-            yield Mended("rows", said, len(ids), lost=True, rows=tuple(ids))
+            yield from mended_rows(said, ids)
     yield from _times_of_one_act(at)
 
 
@@ -259,7 +257,7 @@ def _times_of_one_act(at: Round) -> Iterator[Mended]:
         if ids:
             at.write(put(column.table).where(lost).values({column: other.limit(1).scalar_subquery()}))
             said = f"{column.name} of rows of {column.table.name} is that of the other half of the same act"
-            yield Mended("rows", said, len(ids), lost=True, rows=ids)
+            yield from mended_rows(said, ids)
 
 
 def is_time(value: object) -> bool:
@@ -283,9 +281,7 @@ def unreadable(at: Round) -> Iterator[Mended]:
         at.keep(messages, row._asdict(), why, row.user_id)
         its = (messages.c.turn_seq == row.turn_seq) & (messages.c.position == row.position)
         take_out(at, its, seq=row.turn_seq, position=row.position)
-    if bad:
-        said = "messages that cannot be read are in quarantine, their turns out of every prompt"
-        yield Mended("rows", said, len(bad), lost=True, rows=tuple(bad))
+    yield from mended_rows("messages that cannot be read are in quarantine, their turns out of every prompt", bad)
     for column in (turns.c.usage, turns.c.noted):
         bad = []
         text = type_coerce(column, String).label("data")
@@ -295,9 +291,7 @@ def unreadable(at: Round) -> Iterator[Mended]:
                 bad.append(str(row.seq))
                 at.keep(turns, row._asdict(), why, row.user_id)
                 at.write(put(turns).where(turns.c.seq == row.seq).values({column: None}))
-        if bad:
-            said = f"what cannot be read of turns' {column.name} is in quarantine"
-            yield Mended("rows", said, len(bad), lost=True, rows=tuple(bad))
+        yield from mended_rows(f"what cannot be read of turns' {column.name} is in quarantine", bad)
 
 
 def _unparsed(data: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +66,12 @@ class Mended:
     done: bool = True
     lost: bool = False
     rows: tuple[str, ...] = ()
+
+
+def mended_rows(said: str, ids: Collection[object], *, lost: bool = True) -> Iterator[Mended]:
+    """Say what was done to rows of these ids; nothing where there are none."""
+    if ids:
+        yield Mended("rows", said, len(ids), lost=lost, rows=tuple(map(str, ids)))
 
 
 @dataclass

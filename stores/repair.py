@@ -17,7 +17,7 @@ from learngate.stores.derived import derived_columns, told_changes, vectors_in_u
 from learngate.stores.embeddings import Vectors
 from learngate.stores.errors import StoreError
 from learngate.stores.garbled import ill_stored, times, unknown, unreadable
-from learngate.stores.quarantine import Mended, Round
+from learngate.stores.quarantine import Mended, Round, mended_rows
 from learngate.stores.standing import links, orphans, places, reconciled, sealed, standing, unasked
 from learngate.stores.tables import checksum, memory_revisions, proposals, user_memories, words_checksum
 
@@ -36,18 +36,14 @@ def reworded(at: Round) -> Iterator[Mended]:
         its = user_memories.c.id == row.id
         at.copy(user_memories, its, "its text is not what was written")
         if text is not None:
-            back.append(str(row.id))
+            back.append(row.id)
             at.write(put(user_memories).where(its).values(text=text))
         else:
-            gone.append(str(row.id))
+            gone.append(row.id)
             at.write(delete(user_memories).where(its))
             at.note("memory", row.id, scope=row.scope, op="drop")
-    if back:
-        said = "memories whose text was damaged have it back from their history"
-        yield Mended("rows", said, len(back), rows=tuple(back))
-    if gone:
-        said = "memories whose text is damaged are in quarantine"
-        yield Mended("rows", said, len(gone), lost=True, rows=tuple(gone))
+    yield from mended_rows("memories whose text was damaged have it back from their history", back, lost=False)
+    yield from mended_rows("memories whose text is damaged are in quarantine", gone)
 
 
 def misquoted(at: Round) -> Iterator[Mended]:
@@ -58,18 +54,14 @@ def misquoted(at: Round) -> Iterator[Mended]:
             continue
         its = proposals.c.id == row.id
         if row.status == "pending":
-            waiting.append(str(row.id))
+            waiting.append(row.id)
             at.take_away(proposals, its, "its words are not what was written")
         else:
-            past.append(str(row.id))
+            past.append(row.id)
             at.copy(proposals, its, "its words are not what was written")
             at.write(put(proposals).where(its).values(checksum=None))
-    if waiting:
-        said = "proposals whose words are damaged are in quarantine"
-        yield Mended("rows", said, len(waiting), lost=True, rows=tuple(waiting))
-    if past:
-        said = "decided proposals whose words are damaged stay as they are"
-        yield Mended("rows", said, len(past), lost=True, rows=tuple(past))
+    yield from mended_rows("proposals whose words are damaged are in quarantine", waiting)
+    yield from mended_rows("decided proposals whose words are damaged stay as they are", past)
 
 
 READ: tuple[Step, ...] = (ill_stored, unknown, times, unreadable, reworded, misquoted, reconciled)

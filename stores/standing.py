@@ -16,7 +16,7 @@ from learngate.stores import gate, lexical
 from learngate.stores.errors import InvalidInput
 from learngate.stores.exporting import every_row
 from learngate.stores.lines import check
-from learngate.stores.quarantine import BELONGS, Mended, Round
+from learngate.stores.quarantine import BELONGS, Mended, Round, mended_rows
 from learngate.stores.records import ProposalDraft
 from learngate.stores.tables import (
     PLACE,
@@ -44,7 +44,7 @@ def orphans(at: Round) -> Iterator[Mended]:
         if ids:
             at.take_away(child.table, lost, f"its {child.name} is not there")
             said = f"rows of {child.table.name} whose row of {parent.table.name} is not there are in quarantine"
-            yield Mended("rows", said, len(ids), lost=True, rows=ids)
+            yield from mended_rows(said, ids)
 
 
 def unasked(at: Round) -> Iterator[Mended]:
@@ -62,7 +62,7 @@ def unasked(at: Round) -> Iterator[Mended]:
     reason = "a message of it is gone"
     at.write(put(turns).where(half).values(status="failed", reflection_error=reason))
     said = "turns of which a message is gone are out of every prompt"
-    yield Mended("rows", said, len(ids), lost=True, rows=tuple(map(str, ids)))
+    yield from mended_rows(said, ids)
 
 
 _PLACED = select(turns.c.seq, turns.c.checksum, *(turns.c[name] for name in PLACE))
@@ -70,23 +70,20 @@ _PLACED = select(turns.c.seq, turns.c.checksum, *(turns.c[name] for name in PLAC
 
 def places(at: Round) -> Iterator[Mended]:
     """Put turns back where they were put: under their id, of their session's user, after the turn they followed."""
-    back: list[str] = []
-    astray: list[str] = []
+    back: list[int] = []
+    astray: list[int] = []
     for row in at.each(_PLACED, turns.c.seq):
         if row.checksum in {None, place_checksum(row._asdict())}:
             continue
         right = next((one for one in _places(at, row) if place_checksum(row._asdict() | one) == row.checksum), None)
         if right is not None:
-            back.append(str(row.seq))
+            back.append(row.seq)
             at.write(put(turns).where(turns.c.seq == row.seq).values(**right))
         else:
-            astray.append(str(row.seq))
+            astray.append(row.seq)
             at.take_away(turns, turns.c.seq == row.seq, "its place is not what was written")
-    if back:
-        yield Mended("rows", "turns stand again where they were put", len(back), rows=tuple(back))
-    if astray:
-        said = "turns whose place is not what was written are in quarantine"
-        yield Mended("rows", said, len(astray), lost=True, rows=tuple(astray))
+    yield from mended_rows("turns stand again where they were put", back, lost=False)
+    yield from mended_rows("turns whose place is not what was written are in quarantine", astray)
 
 
 def _places(at: Round, row: Row[Any]) -> Iterator[dict[str, Any]]:
@@ -272,12 +269,10 @@ def _proposed_again(at: Round, ids: list[int]) -> Iterator[Mended]:
             draft = gate.checked(ProposalDraft(row.title, row.insight, row.applies_when, why))
         except InvalidInput:
             continue
-        again.append(str(row.id))
+        again.append(row.id)
         if at.mends:
             gate.propose(at.connection, draft, namespace=row.namespace, proposer="doctor --repair")
-    if again:
-        said = "learnings whose history is torn wait at the gate again: `learngate review`"
-        yield Mended("rows", said, len(again), lost=True, rows=tuple(again))
+    yield from mended_rows("learnings whose history is torn wait at the gate again: `learngate review`", again)
 
 
 # -- learnings and their revisions -------------------------------------------------------------------------
@@ -292,34 +287,30 @@ def reconciled(at: Round) -> Iterator[Mended]:
     query = select(learnings, first.scalar_subquery().label("first_at"), *_named(newest)).join_from(
         learnings, newest, on
     )
-    back: list[str] = []
-    forth: list[str] = []
-    torn: list[str] = []
+    back: list[int] = []
+    forth: list[int] = []
+    torn: list[int] = []
     for row in at.each(query, learnings.c.id):
         if all(getattr(row, name) == getattr(row, f"its_{name}") for name in SAME):
             continue
         mine, its = _fits(row, ""), _fits(row, "its_")
         same = row.insight == row.its_insight
         if not same and not mine[0] and not its[0]:
-            torn.append(str(row.id))
+            torn.append(row.id)
         elif its >= mine:
-            back.append(str(row.id))
+            back.append(row.id)
             at.copy(learnings, learnings.c.id == row.id, "it was not what its newest revision says")
             _put_back(at, row)
         elif row.its_revision == row.revision:
-            forth.append(str(row.id))
+            forth.append(row.id)
             one = (revisions.c.learning_id == row.id) & (revisions.c.revision == row.revision)
             at.copy(revisions, one, "it was not what its learning says")
             at.write(put(revisions).where(one).values({name: getattr(row, name) for name in (*WORDS, "namespace")}))
-    if back:
-        said = "learnings that were not what was approved are as their newest revision has them"
-        yield Mended("rows", said, len(back), lost=True, rows=tuple(back))
-    if forth:
-        said = "learnings whose newest revision was damaged have it back as the learning says it"
-        yield Mended("rows", said, len(forth), lost=True, rows=tuple(forth))
-    if torn:
-        said = "learnings of whose words neither the row nor the newest revision has what was recorded"
-        yield Mended("rows", f"{said} are taken out of recall", len(torn), lost=True, rows=tuple(torn))
+    yield from mended_rows("learnings that were not what was approved are as their newest revision has them", back)
+    said = "learnings whose newest revision was damaged have it back as the learning says it"
+    yield from mended_rows(said, forth)
+    said = "learnings of whose words neither the row nor the newest revision has what was recorded"
+    yield from mended_rows(f"{said} are taken out of recall", torn)
 
 
 SAME = (*WORDS, "namespace", "status", "uid", "revision", "proposal_id", "updated_at")
