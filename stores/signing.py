@@ -82,20 +82,13 @@ def sign(book: Ledger, shown: Sequence[Candidate]) -> int:
         ConfigurationError: the head file cannot be written; unless it says otherwise, nothing was stored.
         StoreUnusable: the ledger's end does not fit the key or the head file.
     """
-    if book.head is not None:
-        book.head.check()
-    with book.database.write() as connection:
-        page = Page(connection, book)
-        known = {
-            _row(link) for link in connection.execute(select(ledger.c.kind, ledger.c.row_id, ledger.c.revision))
-        }
+    with _signing(book) as page:
+        links = page.connection.execute(select(ledger.c.kind, ledger.c.row_id, ledger.c.revision))
+        known = {_row(link) for link in links}
         fresh = [one.link for one in shown if _row(one.link) not in known]
         for link in fresh:
             page.add(link)
         page.tip = page.tip or page.end()
-    if page.head is not None:
-        with _at_last(page.head, "sign"):
-            page.publish()
     return len(fresh)
 
 
@@ -108,11 +101,18 @@ def begin_head(book: Ledger) -> None:
         ConfigurationError: the head file cannot be written; unless it says otherwise, nothing was stored.
         StoreUnusable: the ledger's end does not fit the key or the head file.
     """
+    with _signing(book) as page:
+        page.begin_head()
+
+
+@contextmanager
+def _signing(book: Ledger) -> Iterator[Page]:
+    """Open a transaction that signs; once it is committed, the head file follows."""
     if book.head is not None:
         book.head.check()
     with book.database.write() as connection:
         page = Page(connection, book)
-        page.begin_head()
+        yield page
     if page.head is not None:
         with _at_last(page.head, "sign"):
             page.publish()
