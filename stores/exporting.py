@@ -34,11 +34,12 @@ from learngate.stores.errors import StoreUnusable
 from learngate.stores.records import now
 from learngate.stores.tables import (
     WORDS,
-    checksum,
     decisions,
     effects,
     erased_sessions,
     excerpts,
+    is_misquoted,
+    is_reworded,
     learnings,
     memory_revisions,
     messages,
@@ -48,7 +49,6 @@ from learngate.stores.tables import (
     sessions,
     turns,
     user_memories,
-    words_checksum,
 )
 from learngate.stores.text import check_name, check_namespace
 
@@ -174,7 +174,7 @@ def _memory(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[dict[s
     times = ("valid_from", "valid_to", "created_at", "updated_at")
     of_one = ("revision", "change", "text", "at", "source_session", "source_turn")
     for row in rows:
-        if row.checksum not in {None, checksum(row.text)}:
+        if is_reworded(row):
             raise StoreUnusable(
                 f"not exported: memory {row.id} of {row.user_id!r} is damaged: restore a backup, or let"
                 " `learngate doctor --repair` put it back or set it aside"
@@ -197,7 +197,7 @@ def _proposal(connection: Connection, rows: Sequence[Row[Any]]) -> Iterator[dict
     names = ("uid", "namespace", "kind", *WORDS, "rationale", "taint", "proposer", "status", "digest")
     of = ("user_id", "session_id", "turn_id", "created_at", "expires_at", "base_revision")
     for row in rows:
-        if row.checksum not in {None, words_checksum(row._asdict())}:
+        if is_misquoted(row):
             raise StoreUnusable(
                 f"not exported: proposal {row.id} is damaged: restore a backup, or let `learngate doctor --repair`"
                 " set it aside"

@@ -26,7 +26,7 @@ from learngate.stores.records import (
     ProposalKind,
     now,
 )
-from learngate.stores.tables import decisions, excerpts, learnings, proposals, revisions, words_checksum
+from learngate.stores.tables import decisions, excerpts, is_misquoted, learnings, proposals, revisions
 from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, check_person, check_text, clean, digest
 
 _proposals, _learnings = proposals.c, learnings.c
@@ -310,7 +310,7 @@ def as_proposal(connection: Connection, row: Row[Any]) -> Proposal:
     Raises:
         StoreUnusable: it is not what was written.
     """
-    if row.checksum not in {None, words_checksum(row._asdict())}:
+    if is_misquoted(row):
         raise StoreUnusable(
             f"proposal {row.id} is damaged (it is not what was written): restore a backup, or let"
             " `learngate doctor --repair` set it aside"

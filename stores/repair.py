@@ -19,7 +19,7 @@ from learngate.stores.errors import StoreError
 from learngate.stores.garbled import ill_stored, times, unknown, unreadable
 from learngate.stores.quarantine import Mended, Round, mended_rows
 from learngate.stores.standing import links, orphans, places, reconciled, sealed, standing, unasked
-from learngate.stores.tables import checksum, memory_revisions, proposals, user_memories, words_checksum
+from learngate.stores.tables import checksum, is_misquoted, is_reworded, memory_revisions, proposals, user_memories
 
 Step = Callable[[Round], Iterator[Mended]]
 
@@ -28,7 +28,7 @@ def reworded(at: Round) -> Iterator[Mended]:
     """Put back memories whose text is not what was written, from their history; else take them out of the way."""
     back, gone = [], []
     for row in at.each(select(user_memories), user_memories.c.id):
-        if row.checksum in {None, checksum(row.text)}:
+        if not is_reworded(row):
             continue
         of = memory_revisions.c.memory_id == row.id
         history = at.connection.scalars(select(memory_revisions.c.text).where(of))
@@ -50,7 +50,7 @@ def misquoted(at: Round) -> Iterator[Mended]:
     """Set apart proposals whose words are not what was written; what came of a decided one is its learning."""
     waiting, past = [], []
     for row in at.each(select(proposals), proposals.c.id):
-        if row.checksum in {None, words_checksum(row._asdict())}:
+        if not is_misquoted(row):
             continue
         its = proposals.c.id == row.id
         if row.status == "pending":

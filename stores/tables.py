@@ -24,6 +24,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     String,
     Table,
     Text,
@@ -188,6 +189,16 @@ def place_checksum(turn: Mapping[str, Any]) -> int:
 def words_checksum(proposal: Mapping[str, Any]) -> int:
     """Return the checksum of what a proposal, of its row, says."""
     return checksum("\0".join(str(proposal[name]) for name in WORDS))
+
+
+def is_reworded(memory: Row[Any]) -> bool:
+    """Whether a memory's text, of its row, is not what was written; without a checksum nobody can tell."""
+    return memory.checksum not in {None, checksum(memory.text)}
+
+
+def is_misquoted(proposal: Row[Any]) -> bool:
+    """Whether a proposal's words, of its row, are not what was written; without a checksum nobody can tell."""
+    return proposal.checksum not in {None, words_checksum(proposal._asdict())}
 
 
 WORDS = ("title", "insight", "applies_when")

@@ -18,7 +18,7 @@ from learngate.stores.guard import AnyText, Count, Name, Namespace, guarded
 from learngate.stores.hybrid import CANDIDATES, HybridSearch
 from learngate.stores.meaning import Hits
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
-from learngate.stores.tables import checksum, memory_revisions, user_memories
+from learngate.stores.tables import checksum, is_reworded, memory_revisions, user_memories
 from learngate.stores.text import MEMORY_LIMIT, check_text, clean, digest, lineage
 from learngate.stores.tree import claim_effect, reflected, settled
 
@@ -348,7 +348,7 @@ def _row(connection: Connection, user_id: str, memory_id: int) -> Row[Any]:
 
 
 def _memory(row: Row[Any]) -> UserMemory:
-    if row.checksum not in {None, checksum(row.text)}:
+    if is_reworded(row):
         raise StoreUnusable(
             f"memory {row.id} of {row.user_id!r} is damaged (it is not what was written):"
             " restore a backup, or forget it"
