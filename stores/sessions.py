@@ -113,10 +113,15 @@ class Sessions:
         if len({(one.kind, one.id) for one in turn.recalled}) < len(turn.recalled):
             raise InvalidInput("a memory or a learning is recalled once for a turn: name each one once")
         with self._db.write() as connection:
-            standing = _open(connection, turn.session_id, turn.user_id)
-            if standing.owner != turn.user_id:
+            around = tree.around(connection, turn)
+            if around is None:
+                _open(connection, turn.session_id, turn.user_id)
+                around = tree.around(connection, turn)
+                assert around is not None
+            if around.user_id != turn.user_id:
                 raise NotAllowed(_refusal(turn.session_id, turn.user_id))
-            if tree.record(connection, turn):
+            if around.there is None:
+                tree.record(connection, turn, around)
                 return None
         return self.get(turn.session_id, turn.id)
 

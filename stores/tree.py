@@ -56,13 +56,13 @@ _above = turns.alias("above")
 _same = turns.alias("same")
 _parent = func.coalesce(bindparam("after", type_=String), sessions.c.newest)
 _AROUND = (
-    select(_same.c.seq.label("there"), _parent.label("parent"), _above.c.seq, _above.c.body)
+    select(sessions.c.user_id, _same.c.seq.label("there"), _parent.label("parent"), _above.c.seq, _above.c.body)
     .select_from(sessions)
     .outerjoin(_same, (_same.c.session_id == sessions.c.id) & (_same.c.id == _turn_id))
     .outerjoin(_above, (_above.c.session_id == sessions.c.id) & (_above.c.id == _parent))
     .where(sessions.c.id == _session_id)
 )
-"""Whether a turn is there already, and the turn that it follows."""
+"""Whose a session is, whether it has a turn already, and the turn that this one follows."""
 _parent_id = select(_above.c.id).where(_above.c.seq == _turns.parent_seq).scalar_subquery()
 _searched = {_turns.body, _turns.before, _turns.scope}
 WHOLE = select(*(column for column in _turns if column not in _searched), _parent_id.label("parent_id"))
@@ -107,23 +107,26 @@ _LINES = {
 """Of whole turns or of where they stand, from a named one or from the newest."""
 
 
-def record(connection: Connection, turn: Turn) -> bool:
-    """Write a turn of an open session, with its messages and what was recalled for it; `False` if it is there.
+def around(connection: Connection, turn: Turn) -> Row[Any] | None:
+    """Return what stands around a turn that is to be recorded; `None` where its session is not open."""
+    given = {"session_id": turn.session_id, "turn_id": turn.id, "after": turn.parent}
+    found: Row[Any] | None = connection.execute(_AROUND, given).first()
+    return found
+
+
+def record(connection: Connection, turn: Turn, found: Row[Any]) -> None:
+    """Write a turn that is not there yet, with its messages and what was recalled for it; `found` is `around` it.
 
     Raises:
         NotFound: the session has no turn `turn.parent`.
     """
-    given = {"session_id": turn.session_id, "turn_id": turn.id, "after": turn.parent}
-    around = connection.execute(_AROUND, given).one()
-    if around.there is not None:
-        return False
-    if around.parent and around.seq is None:
-        raise NotFound(f"session {turn.session_id!r} has no turn {around.parent!r} to follow")
+    if found.parent and found.seq is None:
+        raise NotFound(f"session {turn.session_id!r} has no turn {found.parent!r} to follow")
     scope = turn_scope(turn.user_id)
     row = {
         "session_id": turn.session_id,
         "id": turn.id,
-        "parent_seq": around.seq,
+        "parent_seq": found.seq,
         "user_id": turn.user_id,
         "namespace": turn.namespace,
         "status": turn.status,
@@ -135,7 +138,7 @@ def record(connection: Connection, turn: Turn) -> bool:
         "noted": turn.noted,
         "scope": scope,
         "body": body(turn),
-        "before": said_in(around.body) if around.seq is not None else "",
+        "before": said_in(found.body) if found.seq is not None else "",
     }
     made = connection.execute(_RECORD, row).inserted_primary_key
     assert made is not None
@@ -163,7 +166,6 @@ def record(connection: Connection, turn: Turn) -> bool:
         connection.execute(_MOVED, {"session": turn.session_id, "turn": turn.id})
     else:
         connection.execute(_THERE, {"session": turn.session_id})
-    return True
 
 
 def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
