@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,11 +27,9 @@ class Timed(Scripted):
     """A model that counts its own seconds."""
 
     def _answer(self, messages: list[Any]) -> Any:
-        began, began_cpu = time.perf_counter(), time.process_time()
-        reply = super()._answer(messages)
-        self.seen.clear()
-        Seconds.in_model += time.perf_counter() - began
-        Seconds.cpu_in_model += time.process_time() - began_cpu
+        with Seconds.in_model.timed():
+            reply = super()._answer(messages)
+            self.seen.clear()
         return reply
 
 

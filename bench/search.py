@@ -32,6 +32,7 @@ from sqlalchemy import select
 from bench.filling import Words, learn, size
 from bench.reporting import write
 from bench.rivals import LANGMEM, python_of
+from bench.serving import Spent
 from learngate.stores import Memory, ProposalDraft, lexical, open_memory, tables
 from learngate.stores.embedders import WordLlamaEmbeddings
 from tests.databases import MISSING, new_postgres
@@ -78,10 +79,11 @@ def afterwards(memory: Memory, namespace: str, questions: Sequence[str]) -> dict
             actor="kim",
         )
         for name in ("after one new", "without"):
-            began, began_cpu = time.perf_counter(), time.process_time()
-            search(question)
-            taken.setdefault(name, []).append((time.perf_counter() - began) * 1000)
-            taken.setdefault(f"{name}, CPU", []).append((time.process_time() - began_cpu) * 1000)
+            spent = Spent()
+            with spent.timed():
+                search(question)
+            taken.setdefault(name, []).append(spent.wall * 1000)
+            taken.setdefault(f"{name}, CPU", []).append(spent.cpu * 1000)
     found = {name: median(values) for name, values in taken.items()}
     for kind in ("", ", CPU"):
         found[f"after one new ÷ without{kind}"] = found[f"after one new{kind}"] / found[f"without{kind}"]

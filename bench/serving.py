@@ -11,15 +11,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+
+@dataclass
+class Spent:
+    """Seconds by the clock, and of the processor."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the seconds of what is done in it."""
+        began, began_cpu = time.perf_counter(), time.process_time()
+        yield
+        self.wall += time.perf_counter() - began
+        self.cpu += time.process_time() - began_cpu
 
 
 class Seconds:
     """The seconds of some turns, without those inside the model, which adds its own here."""
 
-    in_model: ClassVar[float] = 0.0
-    cpu_in_model: ClassVar[float] = 0.0
+    in_model: ClassVar[Spent] = Spent()
 
     def __init__(self) -> None:
         self.wall: list[float] = []
@@ -28,11 +44,11 @@ class Seconds:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Time one turn."""
-        Seconds.in_model = Seconds.cpu_in_model = 0.0
-        began, began_cpu = time.perf_counter(), time.process_time()
-        yield
-        self.wall.append(time.perf_counter() - began - Seconds.in_model)
-        self.cpu.append(time.process_time() - began_cpu - Seconds.cpu_in_model)
+        whole, Seconds.in_model = Spent(), Spent()
+        with whole.timed():
+            yield
+        self.wall.append(whole.wall - Seconds.in_model.wall)
+        self.cpu.append(whole.cpu - Seconds.in_model.cpu)
 
 
 def serve(cases: Mapping[str, Callable[[], Callable[[int], Seconds]]]) -> None:

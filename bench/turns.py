@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,10 +36,8 @@ class Timed(ScriptedChat):
     """A model that counts its own seconds."""
 
     def _reply(self, messages: list[BaseMessage], tools: list[dict[str, Any]]) -> AIMessage:
-        began, began_cpu = time.perf_counter(), time.process_time()
-        reply = super()._reply(messages, tools)
-        Seconds.in_model += time.perf_counter() - began
-        Seconds.cpu_in_model += time.process_time() - began_cpu
+        with Seconds.in_model.timed():
+            reply = super()._reply(messages, tools)
         self.prompts.clear()
         return reply
 
