@@ -388,43 +388,47 @@ def test_every_command_answers_a_program(known, run, change, path):
     assert (restarted["signed"], restarted["found"], restarted["left"]) == (made["signed"], [], [])
 
 
-@needs_postgres
-def test_a_head_is_begun_after_a_walk_once_and_its_loss_stays_an_alarm(run, audit, told, monkeypatch, tmp_path):
+@pytest.fixture
+def headless(told, monkeypatch, tmp_path):
+    """Learn on PostgreSQL with a key and no head file; give the database's URL."""
     with database("postgres", tmp_path) as url:
         monkeypatch.setenv("LEARNGATE_DB", url)
         monkeypatch.setenv("LEARNGATE_AUDIT_KEY", "8c1f" + "0123456789abcdef" * 3)
         told("learnings", "add", "--title", "ETFs", "--insight", RULE, "--user", "ana")
-        status, (found,) = audit()
-        assert (status, found["state"]) == (0, "look")
-        assert "LEARNGATE_AUDIT_HEAD, then begin it: `learngate audit sign`" in found["todo"]
-        head = tmp_path / "head"
-        monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(head))
-        status, (found,) = audit("--verify")
-        assert (status, found["state"], "is not begun yet" in found["says"]) == (0, "look", True)
-        told("learnings", "retire", "1", "--user", "ana")  # goes on without one
-        assert (head.exists(), run("audit", "sign").exit_code) == (False, 2)
-        assert "5 links verified" in told("audit", "sign", "--yes")
-        status, (found,) = audit("--verify")
-        assert (status, found["state"], str(head) in found["says"]) == (0, "ok", True)
-        told("learnings", "restore", "1", "--user", "ana")
-        head.unlink()
-        assert audit()[0] == 1
-        result = run("audit", "sign", "--yes")
-        assert (result.exit_code, "is missing" in result.stdout, head.exists()) == (1, True, False)
-        assert audit()[0] == 1
+        yield url
 
 
 @needs_postgres
-def test_no_head_is_begun_on_what_was_changed(run, audit, told, monkeypatch, tmp_path):
-    with database("postgres", tmp_path) as url:
-        monkeypatch.setenv("LEARNGATE_DB", url)
-        monkeypatch.setenv("LEARNGATE_AUDIT_KEY", "8c1f" + "0123456789abcdef" * 3)
-        told("learnings", "add", "--title", "ETFs", "--insight", RULE, "--user", "ana")
-        with open_memory(url) as memory:
-            tamper(memory, "DELETE FROM decisions WHERE id = 1")
-        monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(tmp_path / "head"))
-        result = run("audit", "sign", "--yes")
-        assert (result.exit_code, (tmp_path / "head").exists()) == (1, False)
-        assert "is not begun: first see to" in result.stdout
-        monkeypatch.delenv("LEARNGATE_AUDIT_KEY")
-        assert "set LEARNGATE_AUDIT_KEY to at least 32" in run("audit", "restart", "--yes").stderr
+def test_a_head_is_begun_after_a_walk_once_and_its_loss_stays_an_alarm(
+    headless, run, audit, told, monkeypatch, tmp_path
+):
+    status, (found,) = audit()
+    assert (status, found["state"]) == (0, "look")
+    assert "LEARNGATE_AUDIT_HEAD, then begin it: `learngate audit sign`" in found["todo"]
+    head = tmp_path / "head"
+    monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(head))
+    status, (found,) = audit("--verify")
+    assert (status, found["state"], "is not begun yet" in found["says"]) == (0, "look", True)
+    told("learnings", "retire", "1", "--user", "ana")  # goes on without one
+    assert (head.exists(), run("audit", "sign").exit_code) == (False, 2)
+    assert "5 links verified" in told("audit", "sign", "--yes")
+    status, (found,) = audit("--verify")
+    assert (status, found["state"], str(head) in found["says"]) == (0, "ok", True)
+    told("learnings", "restore", "1", "--user", "ana")
+    head.unlink()
+    assert audit()[0] == 1
+    result = run("audit", "sign", "--yes")
+    assert (result.exit_code, "is missing" in result.stdout, head.exists()) == (1, True, False)
+    assert audit()[0] == 1
+
+
+@needs_postgres
+def test_no_head_is_begun_on_what_was_changed(headless, run, monkeypatch, tmp_path):
+    with open_memory(headless) as memory:
+        tamper(memory, "DELETE FROM decisions WHERE id = 1")
+    monkeypatch.setenv("LEARNGATE_AUDIT_HEAD", str(tmp_path / "head"))
+    result = run("audit", "sign", "--yes")
+    assert (result.exit_code, (tmp_path / "head").exists()) == (1, False)
+    assert "is not begun: first see to" in result.stdout
+    monkeypatch.delenv("LEARNGATE_AUDIT_KEY")
+    assert "set LEARNGATE_AUDIT_KEY to at least 32" in run("audit", "restart", "--yes").stderr
