@@ -1,4 +1,4 @@
-"""The engine and its two kinds of transaction: `read()` and `write()`, on SQLite or PostgreSQL."""
+"""The engine, and what is done with it: `look()`, `read()`, `write()` and `derive()`, on SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ URLS = "sqlite:///learngate.db, sqlite:// for one in memory, or postgresql+psyco
 
 
 Mode = Literal["look", "read", "write", "derive"]
-"""One statement that reads, several of one moment, some that write, or that write what can be made again."""
+"""One SELECT, several of one moment, some that write, or that write what can be made again."""
 
 
 class Backend(Protocol):
@@ -106,7 +106,7 @@ class Database:
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
-        """Open a connection for one statement, which sees one moment by itself: so it takes one round trip."""
+        """Open a connection for one SELECT, which sees one moment by itself: so it takes one round trip."""
         with self._transaction("look") as connection:
             yield connection
 

@@ -49,7 +49,7 @@ def search(
     scoped = " OR ".join(f'"{scope}"' for scope in scopes)
     match = f"scope:({scoped}) AND {{{' '.join(_texts(table))}}}:({quoted})"
     found = connection.execute(_query(table, bodies=bodies), {"match": match, "limit": limit})
-    # A damaged index may name a row that is not there.
+    # A damaged index may name a row that is not there, or not active.
     hits = [(row, score, body or "") for row, score, body in found.all()]
     if any(score is None for _, score, _ in hits):
         raise StoreUnusable(f"the full-text index of {table.name} is damaged: `learngate doctor --repair` mends it")
@@ -61,12 +61,12 @@ def _query(table: Table, *, bodies: bool) -> TextClause:
     index = f"{table.name}_fts"
     (key,) = (column.name for column in table.primary_key.columns)
     weights = ", ".join(str(WEIGHTS[column]) for column in _texts(table))
-    body = f"(SELECT body FROM {table.name} WHERE {key} = row)" if bodies else "''"
+    body = f"(SELECT body FROM {table.name}_searchable WHERE {key} = row)" if bodies else "''"
     # Materialized, so that bodies are read of those that are left, not of all that share a word.
     return text(
         f"WITH found AS MATERIALIZED (SELECT rowid AS row, bm25({index}, {weights}, 0.0) AS rank FROM {index}"
         f" WHERE {index} MATCH :match ORDER BY 2 LIMIT :limit)"
-        f" SELECT row, -found.rank, {body} FROM found"
+        f" SELECT row, -found.rank AS score, {body} AS body FROM found ORDER BY found.rank"
     )
 
 

@@ -117,8 +117,8 @@ def search(
 ) -> list[tuple[int, float, str]]:
     """Return (row, score, body) of the rows in `scopes` that share a word with `query`, best first.
 
-    The score is positive, larger is better, and compares within one search only. The body is `""` unless
-    `bodies` are asked for. Any text is a safe query.
+    The score is positive, larger is better, and compares within one search only. The body is the row's
+    own text, without what was said before it, and `""` unless `bodies` are asked for. Any text is a safe query.
     """
     asked = content_words(query)
     if not asked:

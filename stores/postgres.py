@@ -125,7 +125,6 @@ def _check_idle(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> Non
         return
     try:
         connection.execute("SELECT 1")
-        connection.rollback()
     except psycopg.Error as error:
         raise DisconnectionError from error
 

@@ -115,6 +115,7 @@ def test_broken_by_an_error(run: Run, unbroken: dict[str, Any], node: str, when:
     carry_on(graph, thread("s"))
     left = as_left(memory, model)
     if node == "reflect":
+        # After its work what it found is written, and takes effect, though the failure counts as an attempt.
         if when == "before":
             # Its failure leaves the turn standing, and the reflection is taken again apart from the run.
             assert left["rows"]["turns"][-1]["reflection"] == "failed"
