@@ -15,6 +15,21 @@ UNSET = (
     "GEMINI_API_KEY",
 )
 
+LONG = {
+    "test_audit_laws",
+    "test_chat_on_a_terminal",
+    "test_crash",
+    "test_killed_anywhere",
+    "test_reliability",
+    "test_repair",
+    "test_standing",
+    "test_studio",
+    "test_studio_stopped",
+    "test_users",
+    "test_vector_store",
+}
+"""Files whose tests take half a minute and more together."""
+
 # Derandomised, so that a run is green or red and not sometimes either; `--hypothesis-profile=explore` looks
 # for new examples.
 settings.register_profile(
@@ -40,6 +55,11 @@ def pytest_configure() -> None:
     for name in UNSET:
         os.environ.pop(name, None)
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A file is one process's: one that takes long, begun as the last, would keep the others waiting.
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture
