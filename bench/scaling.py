@@ -15,7 +15,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -162,38 +163,45 @@ def _messages(seq: int) -> list[dict[str, Any]]:
     ]
 
 
-def timed(memory: Memory, sessions: list[int], *, rounds: int = 400) -> dict[str, float]:
-    """Return the median milliseconds of what a turn does with its session: load the window, save the turn."""
+def timed(grown: dict[str, tuple[Memory, list[int]]], *, rounds: int = 400) -> dict[str, dict[str, float]]:
+    """Return the median milliseconds of what a turn does with its session, by database and kind of work.
+
+    The databases take turns: a machine's hours differ by more than they do.
+    """
     chosen = random.Random(7)
-
-    def load() -> None:
-        assert len(memory.sessions.window(f"s{chosen.choice(sessions)}", turns=5)) == 5
-
-    def save() -> None:
-        number = chosen.choice(sessions)
-        said = (HumanMessage("And now?"), AIMessage("Now, too."))
-        memory.sessions.record(Turn(f"s{number}", said, user_id=f"u{number}"))
-
-    found = {}
-    for name, work in (("load_history", load), ("save_turn", save)):
-        for _ in range(rounds // 4):
-            work()
-        found[name] = median(_milliseconds(work) for _ in range(rounds))
-    return found
+    works = {"load_history": _load, "save_turn": _save}
+    taken: dict[str, dict[str, list[float]]] = {size: {work: [] for work in works} for size in grown}
+    for number in range(rounds + rounds // 4):
+        for size, (memory, sessions) in grown.items():
+            for name, work in works.items():
+                began = time.perf_counter()
+                work(memory, chosen.choice(sessions))
+                if number >= rounds // 4:
+                    taken[size][name].append((time.perf_counter() - began) * 1000)
+    return {size: {name: median(each) for name, each in found.items()} for size, found in taken.items()}
 
 
-def _milliseconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1000
+def _load(memory: Memory, number: int) -> None:
+    assert len(memory.sessions.window(f"s{number}", turns=5)) == 5
 
 
-def sizes(url: str, large: int) -> dict[str, Any]:
-    """Time a small database, let it grow, and time it again."""
-    with open_memory(url) as memory:
-        small = timed(memory, grow(memory, 1_000))
-        big = timed(memory, grow(memory, large))
-    return {"turns": large, "small": small, "large": big, "ratio": {name: big[name] / small[name] for name in big}}
+def _save(memory: Memory, number: int) -> None:
+    said = (HumanMessage("And now?"), AIMessage("Now, too."))
+    memory.sessions.record(Turn(f"s{number}", said, user_id=f"u{number}"))
+
+
+def sizes(kind: str, folder: Path, turns: int) -> dict[str, Any]:
+    """Time a small database beside a large one."""
+    with ExitStack() as stack:
+        grown = {}
+        for size, count in (("small", 1_000), ("large", turns)):
+            (folder / size).mkdir()
+            url = stack.enter_context(database(kind, folder / size))
+            memory = stack.enter_context(open_memory(url))
+            grown[size] = memory, grow(memory, count)
+        found = timed(grown)
+    ratio = {name: found["large"][name] / found["small"][name] for name in found["large"]}
+    return {"turns": turns, **found, "ratio": ratio}
 
 
 # -- many processes ------------------------------------------------------------------------------------------
@@ -252,8 +260,7 @@ def measured(kinds: list[str], turns: int) -> Iterator[tuple[str, dict[str, Any]
                 console.print(f"[bold]{kind}[/] processes that write")
                 found["together"] = [together(url, processes) for processes in (1, 2, 4)]
             Path(folder, "learngate.db").unlink(missing_ok=True)
-            with database(kind, Path(folder)) as url:
-                found["sizes"] = sizes(url, turns)
+            found["sizes"] = sizes(kind, Path(folder), turns)
         yield kind, found
 
 
