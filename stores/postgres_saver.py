@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from time import monotonic, sleep
 from typing import Any
@@ -17,9 +19,11 @@ from psycopg_pool import ConnectionPool
 
 from learngate.stores.database import Database
 from learngate.stores.errors import StoreUnavailable
+from learngate.stores.group_commit import Outcome, Work
 from learngate.stores.postgres import IDLE_CHECK_SECONDS
 from learngate.stores.savers import Threaded
 
+_log = logging.getLogger(__name__)
 SETUP = 0x1EA26A7F
 """The advisory lock of whoever creates the tables of checkpoints."""
 SETUP_SECONDS = 30.0
@@ -54,6 +58,7 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
         # LangGraph's saver takes one turn at a time even over a pool; each turn has a connection of its own here.
         self.lock = nullcontext()  # type: ignore[assignment]
         self._pool = pool
+        self._shared = threading.local()
         try:
             with self._db.translated():
                 pool.open()
@@ -114,12 +119,41 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
             connection.execute("RESET statement_timeout")
             connection.execute("RESET lock_timeout")
 
+    def _write(self, works: Sequence[Work]) -> Sequence[Outcome]:
+        """Store what came together in one round trip, each in a transaction of its own."""
+        if len(works) > 1:
+            try:
+                return self._write_in_one(works)
+            except Exception as error:  # noqa: BLE001 - whose error it was shows when each is stored alone
+                _log.warning("%d checkpoints are stored one by one: %s", len(works), type(error).__name__)
+        return super()._write(works)
+
+    def _write_in_one(self, works: Sequence[Work]) -> Sequence[Outcome]:
+        with self._reached(), self._pool.connection() as connection, connection.pipeline() as pipeline:
+            self._shared.pipeline = connection, pipeline
+            try:
+                outcomes = [(work(), None) for work in works]
+            finally:
+                del self._shared.pipeline
+        return outcomes
+
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
+        if shared := getattr(self._shared, "pipeline", None):
+            connection, pipe = shared
+            with connection.cursor(binary=True, row_factory=dict_row) as cursor:
+                yield cursor
+            # Ends the transaction, and does not wait for it.
+            pipe.sync()
+            return
+        with self._reached(), super()._cursor(pipeline=pipeline) as cursor:
+            yield cursor
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
         with self._db.translated():
             try:
-                with super()._cursor(pipeline=pipeline) as cursor:
-                    yield cursor
+                yield
             except OperationalError as error:
                 if (error.sqlstate or "57P").startswith("57P"):
                     # The server went away, and with it every connection of the pool, not this one alone.

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from learngate.stores.database import Database
+from learngate.stores.group_commit import GroupCommit, Outcome, Work, each_alone
 
 Result = TypeVar("Result")
 
@@ -29,7 +30,8 @@ class Threaded(BaseCheckpointSaver[Any]):
     """A saver whose async methods run its sync ones in threads: one serves `invoke` and `ainvoke` alike.
 
     They are threads of its own, as many as it has connections: in the event loop's own few, those that wait for
-    a connection would keep the nodes of other sessions from running.
+    a connection would keep the nodes of other sessions from running. What is stored while all are busy is
+    written together: a turn stores a dozen times, and each would wait for a thread of its own.
     """
 
     connections = 1
@@ -37,6 +39,14 @@ class Threaded(BaseCheckpointSaver[Any]):
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=self.connections, thread_name_prefix="learngate-checkpoints")
+
+    @cached_property
+    def _commits(self) -> GroupCommit:
+        return GroupCommit(self._threads, self._write)
+
+    def _write(self, works: Sequence[Work]) -> Sequence[Outcome]:
+        """Store what came together; each is done or not by itself."""
+        return each_alone(works)
 
     async def _run(self, work: Callable[..., Result], *given: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
@@ -81,13 +91,16 @@ class Threaded(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store one checkpoint."""
-        return await self._run(self.put, config, checkpoint, metadata, new_versions)
+        stored: RunnableConfig = await self._commits.add(
+            partial(self.put, config, checkpoint, metadata, new_versions)
+        )
+        return stored
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a task wrote before its step is complete."""
-        await self._run(self.put_writes, config, writes, task_id, task_path)
+        await self._commits.add(partial(self.put_writes, config, writes, task_id, task_path))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete every checkpoint of a thread."""

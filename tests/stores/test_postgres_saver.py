@@ -1,5 +1,8 @@
 """Setting up the tables of checkpoints on PostgreSQL, beside whatever else is open there."""
 
+import asyncio
+import random
+
 import psycopg
 import pytest
 
@@ -73,3 +76,62 @@ def test_an_index_that_was_left_half_built_is_made_again_at_the_next_start(url, 
     failed = [one for one in together(*[lambda: start(url)] * 3) if one != ["5s", "30s"]]
     assert failed == []
     assert indexes(other) == WHOLE
+
+
+async def aput(saver, number: int, value: object = 1) -> None:
+    """Store a checkpoint of a thread of its own, and what a task wrote."""
+    made = {**checkpoint(number), "channel_values": {"x": value}}
+    config = await saver.aput(at(f"t{number}"), made, metadata(number), {"x": 1})
+    await saver.aput_writes(config, [("x", value)], "task")
+
+
+def held(saver, number: int) -> bool:
+    found = saver.get_tuple(at(f"t{number}"))
+    return found is not None and found.metadata["step"] == number and len(found.pending_writes) == 1
+
+
+@pytest.mark.anyio
+async def test_many_checkpoints_take_few_round_trips_and_one_that_cannot_be_stored_fails_alone(url, caplog):
+    with open_memory(url, embedder=Hashed()) as memory:
+        saver = memory.checkpointer()
+        taken = []
+        write = saver._write
+        saver._write = lambda works: taken.append(len(works)) or write(works)  # type: ignore[method-assign]
+        bad = {3: lambda: None, 17: "NUL \0 here"}
+        told = await asyncio.gather(
+            *[aput(saver, n, bad.get(n, [n, "text"])) for n in range(60)], return_exceptions=True
+        )
+        assert {n for n, error in enumerate(told) if error is not None} == bad.keys()
+        assert [n for n in range(60) if not held(saver, n)] == [*bad]
+        assert sum(taken) == 120 - len(bad)
+        assert len(taken) < 30
+    assert "stored one by one" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_when_connections_are_cut_off_again_and_again_what_is_acknowledged_is_stored(url, other):
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with open_memory(url, embedder=Hashed()) as memory:
+        saver = memory.checkpointer()
+        stored = {}
+
+        async def run(number: int) -> None:
+            try:
+                await aput(saver, number, [number] * 50)
+            except StoreUnavailable:
+                stored[number] = False
+            else:
+                stored[number] = True
+
+        for start in range(0, 800, 80):
+            runs = [asyncio.create_task(run(number)) for number in range(start, start + 80)]
+            await asyncio.sleep(random.uniform(0, 0.1))
+            await asyncio.to_thread(other.execute, cut)
+            await asyncio.wait(runs)
+    assert len(stored) == 800
+    assert any(stored.values())
+    with open_memory(url, embedder=Hashed()) as memory:
+        saver = memory.checkpointer()
+        assert [number for number, kept in stored.items() if kept and not held(saver, number)] == []
+        await aput(saver, 1000)
+        assert held(saver, 1000)

@@ -1,0 +1,85 @@
+"""Group commit: what many runs store at the same moment is handed to one thread and written together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from threading import Lock
+from typing import Any
+
+from learngate.stores.errors import StoreUnavailable
+
+Work = Callable[[], Any]
+Waiting = tuple[Work, asyncio.Future[Any]]
+Outcome = tuple[Any, BaseException | None]
+"""What a piece of work returned, or what it raised."""
+
+
+def each_alone(works: Sequence[Work]) -> Sequence[Outcome]:
+    """Do one after the other, and once the database is out of reach, no more: that takes long to find out."""
+    outcomes: list[Outcome] = []
+    lost: StoreUnavailable | None = None
+    for work in works:
+        if lost is None:
+            try:
+                outcomes.append((work(), None))
+                continue
+            except StoreUnavailable as error:
+                lost = error
+            except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+                outcomes.append((None, error))
+                continue
+        outcomes.append((None, lost))
+    return outcomes
+
+
+class GroupCommit:
+    """Collects the work of coroutines while a thread writes, and hands all of it to the next that is free."""
+
+    def __init__(self, threads: Executor, write: Callable[[Sequence[Work]], Sequence[Outcome]]) -> None:
+        self._threads = threads
+        self._write = write
+        self._waiting: list[Waiting] = []
+        self._writing = False
+        self._lock = Lock()
+
+    def add(self, work: Work) -> asyncio.Future[Any]:
+        """Return the future of a piece of work, which is done together with whatever else waits."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._waiting.append((work, done))
+            begins = not self._writing
+            self._writing = True
+        if begins:
+            self._threads.submit(self._write_waiting)
+        return done
+
+    def _write_waiting(self) -> None:
+        with self._lock:
+            taken, self._waiting = self._waiting, []
+        outcomes = self._write([work for work, _ in taken])
+        told = defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Outcome]]](list)
+        for (_, done), outcome in zip(taken, outcomes, strict=True):
+            told[done.get_loop()].append((done, outcome))
+        for loop, its in told.items():
+            # A loop that was closed has nobody left who waits.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_tell, its)
+        with self._lock:
+            self._writing = more = bool(self._waiting)
+        if more:
+            # At the end of the line: what reads checkpoints waits for the same threads.
+            self._threads.submit(self._write_waiting)
+
+
+def _tell(told: Sequence[tuple[asyncio.Future[Any], Outcome]]) -> None:
+    for done, (result, error) in told:
+        if done.cancelled():
+            continue
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)

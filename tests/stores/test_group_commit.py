@@ -1,0 +1,132 @@
+"""What many coroutines store at one moment is handed over together, and each hears what became of its own."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learngate.stores import StoreUnavailable
+from learngate.stores.group_commit import GroupCommit, Outcome, Work, each_alone
+from tests.stores.support import together
+
+pytestmark = pytest.mark.anyio
+
+
+class Held:
+    """Writes only while it is let, and keeps how much it was handed at a time."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+        self.handed: list[int] = []
+
+    def write(self, works: Sequence[Work]) -> Sequence[Outcome]:
+        assert self.let.wait(10)
+        self.handed.append(len(works))
+        return each_alone(works)
+
+
+@contextmanager
+def held(threads: int = 2) -> Iterator[tuple[GroupCommit, Held]]:
+    writer = Held()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield GroupCommit(pool, writer.write), writer
+        finally:
+            writer.let.set()
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+async def test_what_comes_while_a_thread_writes_is_written_together_in_its_order():
+    done = []
+    with held() as (commits, writer):
+        first = commits.add(partial(done.append, 0))
+        await asyncio.sleep(0.05)
+        rest = [commits.add(partial(done.append, number)) for number in range(1, 40)]
+        writer.let.set()
+        await asyncio.gather(first, *rest)
+        assert writer.handed == [1, 39]
+        assert done == [*range(40)]
+        await commits.add(partial(done.append, 40))
+    assert writer.handed == [1, 39, 1]
+
+
+async def test_what_fails_fails_alone():
+    with held() as (commits, writer):
+        works = [partial(str, 1), partial(fail, ValueError("no")), partial(str, 3)]
+        waiting = [commits.add(work) for work in works]
+        writer.let.set()
+        one, two, three = await asyncio.gather(*waiting, return_exceptions=True)
+    assert (one, three) == ("1", "3")
+    assert isinstance(two, ValueError)
+
+
+async def test_a_database_out_of_reach_is_asked_once_for_all_who_wait():
+    asked = []
+
+    def reach(number: int) -> int:
+        asked.append(number)
+        if number == 2:
+            raise StoreUnavailable("the server is gone")
+        return number
+
+    with held() as (commits, writer):
+        waiting = [commits.add(partial(reach, number)) for number in range(6)]
+        writer.let.set()
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert told[:2] == [0, 1]
+        assert [str(one) for one in told[2:]] == ["the server is gone"] * 4
+        assert asked == [0, 1, 2]
+        assert await commits.add(partial(reach, 7)) == 7
+
+
+async def test_who_no_longer_waits_keeps_nobody_from_hearing():
+    with held() as (commits, writer):
+        waiting = [commits.add(partial(str, number)) for number in range(3)]
+        waiting[1].cancel()
+        writer.let.set()
+        assert await asyncio.gather(waiting[0], waiting[2]) == ["0", "2"]
+
+
+def test_loops_of_many_threads_hear_of_their_own_also_after_one_has_closed():
+    with held() as (commits, writer):
+
+        async def leave() -> None:
+            commits.add(partial(str, "nobody hears this"))
+
+        asyncio.run(leave())
+        writer.let.set()
+
+        async def ask(thread: int) -> list[str]:
+            return await asyncio.gather(*[commits.add(partial(str, (thread, n))) for n in range(50)])
+
+        heard = together(*[lambda t=t: asyncio.run(ask(t)) for t in range(6)])
+    assert heard == [[str((thread, n)) for n in range(50)] for thread in range(6)]
+
+
+@given(st.lists(st.sampled_from(["fine", "wrong", "lost"]), max_size=12))
+def test_each_alone_tries_all_until_the_database_is_out_of_reach(kinds):
+    tried = []
+
+    def work(number: int, kind: str) -> int:
+        tried.append(number)
+        if kind == "fine":
+            return number
+        raise StoreUnavailable("gone") if kind == "lost" else KeyError(number)
+
+    outcomes = each_alone([partial(work, number, kind) for number, kind in enumerate(kinds)])
+    reached = kinds.index("lost") if "lost" in kinds else len(kinds)
+    assert tried == [*range(min(reached + 1, len(kinds)))]
+    for number, ((result, error), kind) in enumerate(zip(outcomes, kinds, strict=True)):
+        if number >= reached:
+            assert isinstance(error, StoreUnavailable)
+        else:
+            assert (result, type(error)) == ((number, type(None)) if kind == "fine" else (None, KeyError))
