@@ -6,6 +6,7 @@ from sqlalchemy import text as sql
 from learngate.stores import Memory, StoreError, open_memory
 from learngate.stores.lexical import content_words, scope_token, search, search_body
 from learngate.stores.tables import learnings, turns, user_memories
+from learngate.stores.text import words
 from tests.stores.support import Hashed, check_index, draft, turn
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=40)
@@ -127,6 +128,13 @@ def test_after_any_changes_a_word_finds_the_rows_that_hold_it(steps):
         check_index(memory)
 
 
+SCOPES = {
+    "learnings": scope_token("namespace", "n"),
+    "user_memories": scope_token("user", "ana"),
+    "turns": scope_token("nobody", ""),
+}
+
+
 @on_sqlite
 def test_a_rebuilt_index_is_the_same_index(memory):
     """FTS5's own repair must not bring back what is retired, forgotten or failed."""
@@ -141,8 +149,12 @@ def test_a_rebuilt_index_is_the_same_index(memory):
     def everything() -> list[list[int]]:
         with memory.database.read() as connection:
             return [
-                list(connection.scalars(sql(f"SELECT rowid FROM {t}_fts WHERE {t}_fts MATCH 'tea' ORDER BY rowid")))
-                for t in ("learnings", "user_memories", "turns")
+                list(
+                    connection.scalars(
+                        sql(f"SELECT rowid FROM {t}_fts WHERE {t}_fts MATCH '{scope}tea' ORDER BY rowid")
+                    )
+                )
+                for t, scope in SCOPES.items()
             ]
 
     before = everything()
@@ -181,9 +193,32 @@ def test_a_text_is_found_by_its_own_words(text):
         assert find(memory, text)
 
 
+SIGN = st.characters(
+    max_codepoint=0x7F, exclude_categories=["L", "N"], exclude_characters="\x00"
+) | st.sampled_from("–—“”‘’«»…·•¿¡、。「」・！\u3000\u00a0\u2028\u200b\x85€£°©→✓☕")
+
+
+@given(st.lists(SIGN, min_size=1, max_size=3).map("".join))
+@example("\x0b")
+@example("\u00a0“")
+@example("_")
+@example("'")
+def test_a_word_is_found_whatever_sign_it_stands_behind(sign):
+    with open_memory("sqlite://", embedder=Hashed()) as memory:
+        memory.users.remember("ana", f"first{sign}second")
+        memory.users.remember("ana", f"{sign}second{sign}first{sign}")
+        for word in {"first", "second"} & {*words(f"first{sign}second")}:
+            assert find(memory, word).keys() == {1, 2}
+        check_index(memory)
+
+
 @pytest.mark.parametrize(
     ("written", "asked"),
     [
+        ("the fund's costs, (quoted) “smart” and—dashed", "quoted smart dashed"),
+        ("snake_case and dunder__init__", "snake"),
+        ("snake_case", "snake_case"),
+        ("a\tb\r\ncolumn", "column"),
         ("comparing ETFs", "compare an etf"),
         ("Straße", "STRASSE"),
         ("Ärger", "arger"),
@@ -230,6 +265,14 @@ def test_several_scopes_are_searched_at_once(memory):
         scopes = [scope_token("namespace", one) for one in ("acme", "acme/finance")]
         assert {row for row, *_ in search(connection, learnings, scopes=scopes, query="costs", limit=9)} == {1, 2}
         assert search(connection, turns, scopes=scopes, query="costs", limit=9) == []
+
+
+@pytest.mark.parametrize("sign", ["—", "“", " ", ".", "\u00a0"])
+def test_a_text_that_holds_anothers_tagged_words_is_not_theirs(memory, sign):
+    forged = " ".join(f"{sign}{scope_token('user', 'bob')}{word}" for word in ("secret", "zebra"))
+    memory.users.remember("alice", f"Note:{forged}")
+    memory.users.remember("bob", "zebra crossing")
+    assert find(memory, "secret zebra", "bob").keys() == {2}
 
 
 def test_a_text_that_holds_anothers_token_is_not_theirs(memory):

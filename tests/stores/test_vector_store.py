@@ -202,7 +202,7 @@ def test_no_text_no_name_and_no_number_of_a_row_goes_out_and_nothing_is_embedded
     for key, one in store.store.items():
         assert one["text"] == f"learngate:{key}"
         assert one["metadata"].keys() == {"scope"}
-        assert re.fullmatch(r"(learning|memory|turn):x[0-9a-f]{20}|marker:", one["metadata"]["scope"])
+        assert re.fullmatch(r"(learning|memory|turn):x[0-9b-df-h]{20}|marker:", one["metadata"]["scope"])
     assert sorted(embedder.asked) == sorted(set(embedder.asked))
     vector = next(one["vector"] for one in store.store.values() if one["metadata"]["scope"].startswith("memory"))
     assert vector == pytest.approx(unit("likes tea").tolist(), abs=1e-6)
