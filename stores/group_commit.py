@@ -47,32 +47,52 @@ class GroupCommit:
         self._lock = Lock()
 
     def add(self, work: Work) -> asyncio.Future[Any]:
-        """Return the future of a piece of work, which is done together with whatever else waits."""
+        """Return the future of a piece of work, which is done together with whatever else waits.
+
+        What is cancelled before its turn is not done.
+        """
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         with self._lock:
             self._waiting.append((work, done))
             begins = not self._writing
             self._writing = True
         if begins:
-            self._threads.submit(self._write_waiting)
+            self._begin()
         return done
+
+    def _begin(self) -> None:
+        try:
+            self._threads.submit(self._write_waiting)
+        except BaseException as error:  # noqa: BLE001 - no thread will come: whoever waits hears why
+            with self._lock:
+                left, self._waiting = self._waiting, []
+                self._writing = False
+            _answer(left, [(None, error)] * len(left))
 
     def _write_waiting(self) -> None:
         with self._lock:
-            taken, self._waiting = self._waiting, []
-        outcomes = self._write([work for work, _ in taken])
-        told = defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Outcome]]](list)
-        for (_, done), outcome in zip(taken, outcomes, strict=True):
-            told[done.get_loop()].append((done, outcome))
-        for loop, its in told.items():
-            # A loop that was closed has nobody left who waits.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_tell, its)
+            taken = [one for one in self._waiting if not one[1].cancelled()]
+            self._waiting = []
+        try:
+            outcomes = self._write([work for work, _ in taken])
+        except BaseException as error:  # noqa: BLE001 - nobody waits for this thread, but for what it was given
+            outcomes = [(None, error)] * len(taken)
+        _answer(taken, outcomes)
         with self._lock:
             self._writing = more = bool(self._waiting)
         if more:
             # At the end of the line: what reads checkpoints waits for the same threads.
-            self._threads.submit(self._write_waiting)
+            self._begin()
+
+
+def _answer(waiting: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+    told = defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Outcome]]](list)
+    for (_, done), outcome in zip(waiting, outcomes, strict=True):
+        told[done.get_loop()].append((done, outcome))
+    for loop, its in told.items():
+        # A loop that was closed has nobody left who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_tell, its)
 
 
 def _tell(told: Sequence[tuple[asyncio.Future[Any], Outcome]]) -> None:
@@ -82,4 +102,5 @@ def _tell(told: Sequence[tuple[asyncio.Future[Any], Outcome]]) -> None:
         if error is None:
             done.set_result(result)
         else:
-            done.set_exception(error)
+            # A future takes no StopIteration.
+            done.set_exception(RuntimeError(str(error)) if isinstance(error, StopIteration) else error)

@@ -15,7 +15,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import Connection, Cursor, OperationalError
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from learngate.stores.database import Database
 from learngate.stores.errors import StoreUnavailable
@@ -120,31 +120,34 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
             connection.execute("RESET lock_timeout")
 
     def _write(self, works: Sequence[Work]) -> Sequence[Outcome]:
-        """Store what came together in one round trip, each in a transaction of its own."""
+        """Store what came together in one transaction, in one round trip; if that fails, each alone."""
         if len(works) > 1:
             try:
                 return self._write_in_one(works)
             except Exception as error:  # noqa: BLE001 - whose error it was shows when each is stored alone
+                if isinstance(error.__cause__, PoolTimeout):
+                    return [(None, error)] * len(works)
                 _log.warning("%d checkpoints are stored one by one: %s", len(works), type(error).__name__)
         return super()._write(works)
 
     def _write_in_one(self, works: Sequence[Work]) -> Sequence[Outcome]:
-        with self._reached(), self._pool.connection() as connection, connection.pipeline() as pipeline:
-            self._shared.pipeline = connection, pipeline
+        with (
+            self._reached(),
+            self._pool.connection() as connection,
+            connection.pipeline(),
+            connection.transaction(),
+        ):
+            self._shared.connection = connection
             try:
-                outcomes = [(work(), None) for work in works]
+                return [(work(), None) for work in works]
             finally:
-                del self._shared.pipeline
-        return outcomes
+                del self._shared.connection
 
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
-        if shared := getattr(self._shared, "pipeline", None):
-            connection, pipe = shared
+        if connection := getattr(self._shared, "connection", None):
             with connection.cursor(binary=True, row_factory=dict_row) as cursor:
                 yield cursor
-            # Ends the transaction, and does not wait for it.
-            pipe.sync()
             return
         with self._reached(), super()._cursor(pipeline=pipeline) as cursor:
             yield cursor

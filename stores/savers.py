@@ -104,7 +104,8 @@ class Threaded(BaseCheckpointSaver[Any]):
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete every checkpoint of a thread."""
-        await self._run(self.delete_thread, thread_id)
+        # Behind what still waits to be stored of it.
+        await self._commits.add(partial(self.delete_thread, thread_id))
 
 
 class LearngateSqliteSaver(Threaded, SqliteSaver):

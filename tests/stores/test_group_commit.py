@@ -96,6 +96,39 @@ async def test_who_no_longer_waits_keeps_nobody_from_hearing():
         assert await asyncio.gather(waiting[0], waiting[2]) == ["0", "2"]
 
 
+async def test_what_is_given_up_before_its_turn_is_not_done():
+    done = []
+    with held() as (commits, writer):
+        first = commits.add(partial(done.append, 0))
+        await asyncio.sleep(0.05)
+        second, third = (commits.add(partial(done.append, number)) for number in (1, 2))
+        second.cancel()
+        writer.let.set()
+        await asyncio.gather(first, third)
+    assert done == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no more threads"), StopIteration("an odd one"), KeyboardInterrupt()]
+)
+async def test_who_waits_hears_of_it_when_nothing_can_be_written_and_it_goes_on_afterwards(error):
+    fails = [True]
+
+    def write(works: Sequence[Work]) -> Sequence[Outcome]:
+        if fails.pop() if fails else False:
+            raise error
+        return each_alone(works)
+
+    with ThreadPoolExecutor(1) as pool:
+        commits = GroupCommit(pool, write)
+        with pytest.raises(RuntimeError if isinstance(error, StopIteration) else type(error)):
+            await asyncio.wait_for(commits.add(partial(str, 1)), 10)
+        assert await asyncio.wait_for(commits.add(partial(str, 2)), 10) == "2"
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="shutdown"):
+            await asyncio.wait_for(commits.add(partial(str, 3)), 10)
+
+
 def test_loops_of_many_threads_hear_of_their_own_also_after_one_has_closed():
     with held() as (commits, writer):
 

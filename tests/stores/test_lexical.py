@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text as sql
 
 from learngate.stores import Memory, StoreError, open_memory
+from learngate.stores.fts5 import MARK
 from learngate.stores.lexical import content_words, scope_token, search, search_body
 from learngate.stores.tables import learnings, turns, user_memories
 from learngate.stores.text import words
@@ -128,13 +129,6 @@ def test_after_any_changes_a_word_finds_the_rows_that_hold_it(steps):
         check_index(memory)
 
 
-SCOPES = {
-    "learnings": scope_token("namespace", "n"),
-    "user_memories": scope_token("user", "ana"),
-    "turns": scope_token("nobody", ""),
-}
-
-
 @on_sqlite
 def test_a_rebuilt_index_is_the_same_index(memory):
     """FTS5's own repair must not bring back what is retired, forgotten or failed."""
@@ -146,15 +140,22 @@ def test_a_rebuilt_index_is_the_same_index(memory):
     memory.users.forget("ana", 2)
     check_index(memory)
 
+    scopes = {
+        "learnings": scope_token("namespace", "n"),
+        "user_memories": scope_token("user", "ana"),
+        "turns": scope_token("nobody", ""),
+    }
+
     def everything() -> list[list[int]]:
         with memory.database.read() as connection:
             return [
                 list(
                     connection.scalars(
-                        sql(f"SELECT rowid FROM {t}_fts WHERE {t}_fts MATCH '{scope}tea' ORDER BY rowid")
+                        sql(f"SELECT rowid FROM {table}_fts WHERE {table}_fts MATCH :word ORDER BY rowid"),
+                        {"word": f'"{MARK}{scope}stea"'},
                     )
                 )
-                for t, scope in SCOPES.items()
+                for table, scope in scopes.items()
             ]
 
     before = everything()
@@ -269,10 +270,35 @@ def test_several_scopes_are_searched_at_once(memory):
 
 @pytest.mark.parametrize("sign", ["—", "“", " ", ".", "\u00a0"])
 def test_a_text_that_holds_anothers_tagged_words_is_not_theirs(memory, sign):
-    forged = " ".join(f"{sign}{scope_token('user', 'bob')}{word}" for word in ("secret", "zebra"))
-    memory.users.remember("alice", f"Note:{forged}")
+    tag = f"{MARK}{scope_token('user', 'bob')}s"
     memory.users.remember("bob", "zebra crossing")
-    assert find(memory, "secret zebra", "bob").keys() == {2}
+    (before,) = find(memory, "secret zebra", "bob").values()
+    for number in range(60):
+        memory.users.remember("alice", f"Note {number}: {sign}{tag}secret{sign}{tag}zebra {tag}zebra")
+    assert find(memory, "secret zebra", "bob", limit=1).keys() == find(memory, "secret zebra", "bob").keys() == {1}
+    if memory.database.dialect == "sqlite":
+        # How many rows there are is all that others change.
+        assert find(memory, "secret zebra", "bob")[1] > before
+
+
+@on_sqlite
+def test_a_question_with_a_possessive_is_not_about_everything(memory):
+    for fact in ("tea  --  “please” ☕", "the fund's costs", "—"):
+        memory.users.remember("ana", fact)
+    assert find(memory, "what's").keys() == find(memory, "s").keys() == {2}
+    memory.sessions.append(turn("s1", "Tea please", user_id="ana"))
+    assert memory.sessions.search("š's", user_id="ana") == []
+
+
+@on_sqlite
+def test_an_update_that_is_skipped_leaves_the_index_as_it_is(memory):
+    for number in range(2):
+        memory.learnings.add(draft(f"tea {number}"), namespace="n", actor="ana")
+    with memory.database.write() as connection:
+        connection.execute(sql("UPDATE OR IGNORE learnings SET id = 1 WHERE id = 2"))
+        connection.execute(sql("UPDATE learnings SET status = 'retired' WHERE id = 2"))
+        connection.execute(sql("UPDATE learnings SET status = 'active', title = 'x' WHERE id = 2"))
+    check_index(memory)
 
 
 def test_a_text_that_holds_anothers_token_is_not_theirs(memory):

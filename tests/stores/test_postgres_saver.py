@@ -2,9 +2,14 @@
 
 import asyncio
 import random
+import select
+import socket
+import threading
+from functools import partial
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from learngate.stores import StoreUnavailable, open_memory
 from tests.databases import needs_postgres
@@ -106,6 +111,68 @@ async def test_many_checkpoints_take_few_round_trips_and_one_that_cannot_be_stor
         assert sum(taken) == 120 - len(bad)
         assert len(taken) < 30
     assert "stored one by one" in caplog.text
+
+
+class Wire:
+    """A relay on loopback to the tests' server, which counts how often a client speaks after it was answered."""
+
+    def __init__(self, url: str) -> None:
+        to = make_url(url)
+        folder = to.host or str(to.query.get("host", ""))
+        self._server = (
+            f"{folder}/.s.PGSQL.{to.port or 5432}" if folder.startswith("/") else (to.host, to.port or 5432)
+        )
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        here = to.set(host="127.0.0.1", port=self._listener.getsockname()[1])
+        self.url = here.difference_update_query(["host"]).render_as_string(hide_password=False)
+        self.trips = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            family = socket.AF_UNIX if isinstance(self._server, str) else socket.AF_INET
+            server = socket.socket(family)
+            server.connect(self._server)
+            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        answered = True
+        with client, server:
+            while True:
+                for ready in select.select([client, server], [], [])[0]:
+                    given = ready.recv(1 << 20)
+                    if not given:
+                        return
+                    self.trips += ready is client and answered
+                    answered = ready is server
+                    (server if ready is client else client).sendall(given)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.mark.anyio
+async def test_what_comes_together_is_stored_in_one_go_however_much_it_is(url):
+    wire = Wire(url)
+    with open_memory(wire.url, embedder=Hashed()) as memory:
+        saver = memory.checkpointer()
+        trips = {}
+        for many in (1, 2, 100):
+            works = [
+                partial(saver.put, at(f"{many}-{n}"), checkpoint(n), metadata(n), {"x": 1}) for n in range(many)
+            ]
+            saver._write(works)
+            began = wire.trips
+            outcomes = saver._write(works)
+            trips[many] = wire.trips - began
+            assert [error for _, error in outcomes] == [None] * many
+        assert all(saver.get_tuple(at(f"100-{n}")) for n in range(100))
+    wire.close()
+    assert trips[100] <= trips[2] + 2 <= 8
 
 
 @pytest.mark.anyio

@@ -69,6 +69,20 @@ async def test_deleting_a_thread_deletes_it_alone(saver):
     assert saver.get_tuple(at("c")).pending_writes == [("task", "x", 1)]
 
 
+async def test_deleting_a_thread_comes_behind_what_still_waits_to_be_stored_of_it(saver):
+    with saver.lock:
+        first = asyncio.create_task(saver.aput(at("other"), checkpoint(1), metadata(1), {}))
+        await asyncio.sleep(0.05)
+        mine = [asyncio.create_task(saver.aput(at("mine"), checkpoint(n), metadata(n), {})) for n in range(3)]
+        await asyncio.sleep(0.05)
+        mine[1].cancel()
+        deleted = asyncio.create_task(saver.adelete_thread("mine"))
+        await asyncio.sleep(0.05)
+    await asyncio.gather(first, deleted, mine[0], mine[2])
+    assert saver.get_tuple(at("mine")) is None
+    assert saver.get_tuple(at("other")) is not None
+
+
 async def test_a_reader_who_stops_half_way_keeps_nobody_from_writing(saver):
     for number in range(3):
         saver.put(at("t"), checkpoint(number), metadata(number), {})
