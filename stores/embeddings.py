@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, case, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, and_, bindparam, case, func, select
 
 from learngate.stores.asking import Asking, NotEmbedded, Refused
 from learngate.stores.database import Database, upsert
@@ -58,6 +59,37 @@ SOURCES = {
     ),
     "turn": Source("turn", turns, turns.c.seq, _before + turns.c.body, turns.c.status == "complete"),
 }
+
+
+# Built once: building a statement takes longer than it takes to run.
+_TEXTS = {
+    kind: select(source.key.label("id"), source.table.c.scope, source.text.label("text")).where(
+        source.key.in_(bindparam("ids", expanding=True)), source.active
+    )
+    for kind, source in SOURCES.items()
+}
+
+
+@cache
+def _with_vectors(kind: str) -> Select[Any]:
+    source = SOURCES[kind]
+    return select(
+        source.key.label("id"), source.text.label("text"), embeddings.c.digest, embeddings.c.vector
+    ).outerjoin(
+        embeddings,
+        and_(
+            embeddings.c.kind == kind,
+            embeddings.c.row_id == source.key,
+            embeddings.c.embedder == bindparam("embedder"),
+        ),
+    )
+
+
+@cache
+def _of_scope(kind: str, *, some: bool) -> Select[Any]:
+    source = SOURCES[kind]
+    query = _with_vectors(kind).where(source.table.c.scope == bindparam("its"), source.active)
+    return query.where(source.key.in_(bindparam("ids", expanding=True))) if some else query
 
 
 class Vectors:
@@ -114,13 +146,10 @@ class Vectors:
         A vector of another length is none: two embedders may go by one name. Of many, each `PART` goes to `part`
         as soon as it is read, so that they are never all in memory at once; the rest is returned.
         """
-        source = SOURCES[kind]
-        query = self._with_vectors(kind).where(source.table.c.scope == scope, source.active)
-        if ids is not None:
-            query = query.where(source.key.in_(ids))
+        given = {"embedder": self.name, "its": scope} | ({} if ids is None else {"ids": ids})
         vectors: dict[int, Vector] = {}
         missing: dict[int, str] = {}
-        for row in connection.execute(query):
+        for row in connection.execute(_of_scope(kind, some=ids is not None), given):
             if _fits(row, dimensions):
                 vectors[row.id] = row.vector
                 if part is not None and len(vectors) == PART:
@@ -233,7 +262,8 @@ class Vectors:
         """Return how many rows come next, the last of them, and the texts of those without a vector."""
         source = SOURCES[kind]
         rows = connection.execute(
-            self._with_vectors(kind).where(source.active, source.key > after).order_by(source.key).limit(PAGE)
+            _with_vectors(kind).where(source.active, source.key > after).order_by(source.key).limit(PAGE),
+            {"embedder": self.name},
         ).all()
         missing = {row.id: row.text for row in rows if not _fits(row, dimensions)}
         return len(rows), rows[-1].id if rows else after, missing
@@ -269,28 +299,10 @@ class Vectors:
                 # By its number: what a provider says may quote the text.
                 _log.warning("%s: %s %d is found by words alone", error, kind, row)
 
-    def _with_vectors(self, kind: str) -> Any:
-        source = SOURCES[kind]
-        return select(
-            source.key.label("id"), source.text.label("text"), embeddings.c.digest, embeddings.c.vector
-        ).outerjoin(
-            embeddings,
-            and_(
-                embeddings.c.kind == kind,
-                embeddings.c.row_id == source.key,
-                embeddings.c.embedder == self.name,
-            ),
-        )
-
     def _store(self, kind: str, texts: dict[int, str], vectors: dict[int, Vector]) -> None:
-        source = SOURCES[kind]
         with self._db.derive() as connection:
             # What was erased or reworded while it was being embedded does not come back as a vector.
-            rows = connection.execute(
-                select(source.key.label("id"), source.table.c.scope, source.text.label("text")).where(
-                    source.key.in_(texts), source.active
-                )
-            ).all()
+            rows = connection.execute(_TEXTS[kind], {"ids": [*texts]}).all()
             made = [
                 {
                     "kind": kind,
