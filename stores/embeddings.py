@@ -155,7 +155,7 @@ class Vectors:
                 if part is not None and len(vectors) == PART:
                     part(vectors)
                     vectors = {}
-            else:
+            elif row.text is not None:  # as in a damaged row
                 missing[row.id] = row.text
         return vectors, missing
 
@@ -265,7 +265,7 @@ class Vectors:
             _with_vectors(kind).where(source.active, source.key > after).order_by(source.key).limit(PAGE),
             {"embedder": self.name},
         ).all()
-        missing = {row.id: row.text for row in rows if not _fits(row, dimensions)}
+        missing = {row.id: row.text for row in rows if row.text is not None and not _fits(row, dimensions)}
         return len(rows), rows[-1].id if rows else after, missing
 
     def _embed_batch(self, kind: str, texts: dict[int, str], *, bulk: bool) -> list[dict[int, str]]:
@@ -336,7 +336,9 @@ class Making:
 
 
 def _fits(row: Row[Any], dimensions: int) -> bool:
-    if row.vector is None or len(row.vector) != dimensions or row.digest != fingerprint(row.text):
+    if row.text is None or row.vector is None:
+        return False
+    if len(row.vector) != dimensions or row.digest != fingerprint(row.text):
         return False
     # One without a direction is near to nothing, and was a mistake of its embedder.
     return any(row.vector)

@@ -6,6 +6,7 @@ say it. As a token beside the words, a scope is counted whole at each search, an
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterable, Sequence
 from functools import cache, reduce
@@ -16,10 +17,17 @@ from learngate.stores.errors import StoreUnusable
 
 WEIGHTS = {"body": 3.0, "before": 1.0, "applies_when": 3.0}
 """What a word counts: in a row's own text, in what was said before it, and once more in a learning's trigger."""
-MARK = "\ue000"
-"""How a tag begins, which no text does: there it becomes a space. FTS5 takes it for a letter."""
-SPACED = [MARK, *string.punctuation, *"\t\n\r", *["  "] * 3]
-"""What becomes one space, in turn; a word behind a sign beyond ASCII is said once more by `lexical.search_body`."""
+MARK, END = "\ue000", "s"
+"""Around a scope in a tag. No text has the mark: it becomes a space there, and FTS5 takes it for a letter.
+
+The stemmer takes an `s` off the end of a word, but not behind another: the `s` of "what's" leaves no tag alone.
+"""
+SPACED = [
+    *((sign, " ") for sign in (MARK, *string.punctuation, *"\t\n\r")),
+    # However many spaces there are then, one is left: of a text that has no < and no > any more.
+    *((" ", "<>"), ("><", ""), ("<>", " ")),
+]
+"""What is replaced in a text by what; words behind signs beyond ASCII are said once more by `lexical.search_body`."""
 
 
 def create(connection: Connection, table: Table, *, active: str) -> None:
@@ -30,47 +38,41 @@ def create(connection: Connection, table: Table, *, active: str) -> None:
     too. `active` is SQL over a row called `{row}`.
     """
     (key,) = (column.name for column in table.primary_key.columns)
-    name, index, content = table.name, f"{table.name}_fts", f"{table.name}_searchable"
-    tagged = ", ".join(f"tagged_{column}" for column in _texts(table))
-    old = _tagged(table, key, row="old", active=active)
-    put = f"INSERT INTO {index}(rowid, {tagged}) SELECT {key}, {tagged} FROM {content} WHERE {key} = new.{key}"
-    drop = f"INSERT INTO {index}({index}, rowid, {tagged}) SELECT 'delete', {key}, {tagged} FROM ({old})"
-    decisive = [c.name for c in table.c if c.name in {key, "scope", *_texts(table)} or f".{c.name} " in active]
-    changes = f"AFTER UPDATE OF {', '.join(decisive)} ON {name}"
+    name, index, content, texts = table.name, f"{table.name}_fts", f"{table.name}_searchable", _texts(table)
+    columns = ", ".join(f"tagged_{text}" for text in texts)
+    decisive = ", ".join(dict.fromkeys([key, "scope", *texts, *re.findall(r"\{row\}\.(\w+)", active)]))
+
+    def tagged(row: str) -> str:
+        return ", ".join(f"{_tagged(f'{row}.{text}', f'{row}.scope')} AS tagged_{text}" for text in texts)
+
+    put = f"INSERT INTO {index}(rowid, {columns}) SELECT {key}, {columns} FROM {content} WHERE {key} = new.{key}"
+    drop = (
+        f"INSERT INTO {index}({index}, rowid, {columns})"
+        f" SELECT 'delete', old.{key}, {tagged('old')} WHERE {active.format(row='old')}"
+    )
     for statement in (
-        f"CREATE VIEW {content} AS {_tagged(table, key, row=name, active=active, rows=name)}",
-        f"CREATE VIRTUAL TABLE {index} USING fts5({tagged}, content={content}, content_rowid={key},"
+        f"CREATE VIEW {content} AS SELECT {key}, body, {tagged(name)} FROM {name} WHERE {active.format(row=name)}",
+        f"CREATE VIRTUAL TABLE {index} USING fts5({columns}, content={content}, content_rowid={key},"
         ' tokenize="porter unicode61 remove_diacritics 2")',
         f"CREATE TRIGGER {name}_fts_insert AFTER INSERT ON {name} BEGIN {put}; END",
         f"CREATE TRIGGER {name}_fts_delete AFTER DELETE ON {name} BEGIN {drop}; END",
-        f"CREATE TRIGGER {name}_fts_update {changes} BEGIN {drop}; {put}; END",
+        f"CREATE TRIGGER {name}_fts_update AFTER UPDATE OF {decisive} ON {name} BEGIN {drop}; {put}; END",
     ):
         connection.exec_driver_sql(statement)
 
 
-def _tagged(table: Table, key: str, *, row: str, active: str, rows: str | None = None) -> str:
-    """Return the SELECT of what is indexed of a row, or of all `rows`: `The costs` is ` <tag>The <tag>costs`."""
-    texts = _texts(table)
-    raw = ", ".join(f"{row}.{column} AS {column}" for column in (key, "scope", "body"))
-    given = ", ".join(f"{row}.{column} AS tagged_{column}" for column in texts)
-    select = f"SELECT {raw}, {given}{f' FROM {rows}' if rows else ''} WHERE {active.format(row=row)}"
+def _tagged(text: str, scope: str) -> str:
+    """Return SQL for a text's words, each behind its row's scope: of `The costs` it is ` <tag>The <tag>costs`."""
+    select = f"SELECT {text} AS said"
     # SQLite has no `translate`, and its parser takes a few dozen calls one inside the other.
-    for some in (SPACED[:12], SPACED[12:24], SPACED[24:]):
-        spaced = ", ".join(f"{reduce(_replaced, some, f'tagged_{one}')} AS tagged_{one}" for one in texts)
-        select = f"SELECT {key}, scope, body, {spaced} FROM ({select})"
-    tags = ", ".join(
-        f"replace(rtrim(' ' || trim(tagged_{one})), ' ', ' ' || {_tag('scope')}) AS tagged_{one}" for one in texts
-    )
-    return f"SELECT {key}, body, {tags} FROM ({select})"
+    for some in (SPACED[:13], SPACED[13:26], SPACED[26:]):
+        select = f"SELECT {reduce(_replaced, some, 'said')} AS said FROM ({select})"
+    return f"(SELECT replace(rtrim(' ' || trim(said)), ' ', ' {MARK}' || {scope} || '{END}') FROM ({select}))"
 
 
-def _replaced(sql: str, sign: str) -> str:
-    return f"replace({sql}, '{sign.replace(chr(39), chr(39) * 2)}', ' ')"
-
-
-def _tag(scope: str) -> str:
-    # The stemmer takes an `s` off the end of a word: behind another it stays, and "'s" is not the tag alone.
-    return f"'{MARK}' || {scope} || 's'"
+def _replaced(sql: str, pair: tuple[str, str]) -> str:
+    old, new = (one.replace("'", "''") for one in pair)
+    return f"replace({sql}, '{old}', '{new}')"
 
 
 def search(
@@ -79,14 +81,15 @@ def search(
     """Return (row, BM25, body) of the rows in `scopes` that hold one of the words, best first."""
     match = " OR ".join(_phrase(scope, word) for scope in scopes for word in asked)
     found = connection.execute(_query(table, bodies=bodies), {"match": match, "limit": limit})
-    hits = [(row, score, body) for row, score, body in found.all()]
+    # A damaged row may have no body.
+    hits = [(row, score, body or "") for row, score, body in found.all()]
     if any(score is None for _, score, _ in hits):
         raise StoreUnusable(f"the full-text index of {table.name} is damaged: `learngate doctor --repair` mends it")
     return hits
 
 
 def _phrase(scope: str, word: str) -> str:
-    return '"' + " ".join(f"{MARK}{scope}s{part}" for part in word.split("_") if part) + '"'
+    return '"' + " ".join(f"{MARK}{scope}{END}{part}" for part in word.split("_") if part) + '"'
 
 
 @cache

@@ -19,20 +19,24 @@ Outcome = tuple[Any, BaseException | None]
 
 
 def each_alone(works: Sequence[Work]) -> Sequence[Outcome]:
-    """Do one after the other, and once the database is out of reach, no more: that takes long to find out."""
+    """Do one after the other; once the database was out of reach for two in a row, no more.
+
+    Each takes long to say so. One alone may have waited for a lock that concerns nobody else.
+    """
     outcomes: list[Outcome] = []
-    lost: StoreUnavailable | None = None
+    lost: list[StoreUnavailable] = []
     for work in works:
-        if lost is None:
-            try:
-                outcomes.append((work(), None))
-                continue
-            except StoreUnavailable as error:
-                lost = error
-            except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
-                outcomes.append((None, error))
-                continue
-        outcomes.append((None, lost))
+        if len(lost) == 2:
+            outcomes.append((None, lost[-1]))
+            continue
+        try:
+            outcomes.append((work(), None))
+            lost = []
+        except StoreUnavailable as error:
+            lost.append(error)
+            outcomes.append((None, error))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+            outcomes.append((None, error))
     return outcomes
 
 

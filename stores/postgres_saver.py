@@ -120,11 +120,11 @@ class LearngatePostgresSaver(Threaded, PostgresSaver):
             connection.execute("RESET lock_timeout")
 
     def _write(self, works: Sequence[Work]) -> Sequence[Outcome]:
-        """Store what came together in one transaction, in one round trip; if that fails, each alone."""
+        """Store what came together in one transaction, in a few round trips; if that fails, each alone."""
         if len(works) > 1:
             try:
                 return self._write_in_one(works)
-            except Exception as error:  # noqa: BLE001 - whose error it was shows when each is stored alone
+            except BaseException as error:  # noqa: BLE001 - whose error it was shows when each is stored alone
                 if isinstance(error.__cause__, PoolTimeout):
                     return [(None, error)] * len(works)
                 _log.warning("%d checkpoints are stored one by one: %s", len(works), type(error).__name__)

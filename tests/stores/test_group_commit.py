@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -69,23 +70,28 @@ async def test_what_fails_fails_alone():
     assert isinstance(two, ValueError)
 
 
-async def test_a_database_out_of_reach_is_asked_once_for_all_who_wait():
+async def test_a_database_out_of_reach_is_asked_no_more_for_those_who_wait():
     asked = []
 
     def reach(number: int) -> int:
         asked.append(number)
-        if number == 2:
-            raise StoreUnavailable("the server is gone")
+        if number in {1, 3, 4}:
+            raise StoreUnavailable(f"out of reach for {number}")
         return number
 
     with held() as (commits, writer):
-        waiting = [commits.add(partial(reach, number)) for number in range(6)]
+        waiting = [commits.add(partial(reach, number)) for number in range(8)]
         writer.let.set()
         told = await asyncio.gather(*waiting, return_exceptions=True)
-        assert told[:2] == [0, 1]
-        assert [str(one) for one in told[2:]] == ["the server is gone"] * 4
-        assert asked == [0, 1, 2]
-        assert await commits.add(partial(reach, 7)) == 7
+        assert (told[0], told[2]) == (0, 2)
+        reasons = {number: str(one) for number, one in enumerate(told) if number not in {0, 2}}
+        assert reasons == {
+            1: "out of reach for 1",
+            3: "out of reach for 3",
+            **dict.fromkeys(range(4, 8), "out of reach for 4"),
+        }
+        assert asked == [0, 1, 2, 3, 4]
+        assert await commits.add(partial(reach, 9)) == 9
 
 
 async def test_who_no_longer_waits_keeps_nobody_from_hearing():
@@ -146,7 +152,7 @@ def test_loops_of_many_threads_hear_of_their_own_also_after_one_has_closed():
 
 
 @given(st.lists(st.sampled_from(["fine", "wrong", "lost"]), max_size=12))
-def test_each_alone_tries_all_until_the_database_is_out_of_reach(kinds):
+def test_each_alone_tries_all_until_the_database_is_out_of_reach_twice_in_a_row(kinds):
     tried = []
 
     def work(number: int, kind: str) -> int:
@@ -156,10 +162,12 @@ def test_each_alone_tries_all_until_the_database_is_out_of_reach(kinds):
         raise StoreUnavailable("gone") if kind == "lost" else KeyError(number)
 
     outcomes = each_alone([partial(work, number, kind) for number, kind in enumerate(kinds)])
-    reached = kinds.index("lost") if "lost" in kinds else len(kinds)
-    assert tried == [*range(min(reached + 1, len(kinds)))]
+    without_wrong = [(number, kind) for number, kind in enumerate(kinds) if kind != "wrong"]
+    end = next(
+        (later for (_, one), (later, other) in pairwise(without_wrong) if one == other == "lost"), len(kinds)
+    )
+    assert tried == [*range(min(end + 1, len(kinds)))]
     for number, ((result, error), kind) in enumerate(zip(outcomes, kinds, strict=True)):
-        if number >= reached:
-            assert isinstance(error, StoreUnavailable)
-        else:
-            assert (result, type(error)) == ((number, type(None)) if kind == "fine" else (None, KeyError))
+        expected = "lost" if number >= end else kind
+        raised = {"fine": type(None), "wrong": KeyError, "lost": StoreUnavailable}[expected]
+        assert (result, type(error)) == (number if expected == "fine" else None, raised)

@@ -277,7 +277,7 @@ def test_a_text_that_holds_anothers_tagged_words_is_not_theirs(memory, sign):
         memory.users.remember("alice", f"Note {number}: {sign}{tag}secret{sign}{tag}zebra {tag}zebra")
     assert find(memory, "secret zebra", "bob", limit=1).keys() == find(memory, "secret zebra", "bob").keys() == {1}
     if memory.database.dialect == "sqlite":
-        # How many rows there are is all that others change.
+        # How many rows there are, and how long, is all that others change.
         assert find(memory, "secret zebra", "bob")[1] > before
 
 
@@ -288,6 +288,20 @@ def test_a_question_with_a_possessive_is_not_about_everything(memory):
     assert find(memory, "what's").keys() == find(memory, "s").keys() == {2}
     memory.sessions.append(turn("s1", "Tea please", user_id="ana"))
     assert memory.sessions.search("š's", user_id="ana") == []
+
+
+@on_sqlite
+@pytest.mark.parametrize("filling", ["-" * 1900, " - " * 600, "\ue000" * 600, "<>" * 900])
+def test_signs_are_no_words_however_many_others_write(memory, filling):
+    memory.users.remember("ben", "zebra crossing")
+    memory.users.remember("ben", "a zebra, and much besides that makes it longer")
+    scores = []
+    for number in range(2):
+        for other in range(5):
+            memory.users.remember(f"eve {number}", f"{filling if number else ''} x{other}")
+        scores.append(find(memory, "zebra", "ben"))
+        memory.users.erase(f"eve {number}")
+    assert scores[0] == scores[1]
 
 
 @on_sqlite

@@ -176,6 +176,18 @@ async def test_what_comes_together_is_stored_in_one_go_however_much_it_is(url):
 
 
 @pytest.mark.anyio
+async def test_who_waits_for_a_lock_in_vain_fails_alone(url, other):
+    with open_memory(f"{url}{'&' if '?' in url else '?'}options=-c%20lock_timeout=50", embedder=Hashed()) as memory:
+        saver = memory.checkpointer()
+        for number in range(6):
+            await aput(saver, number)
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM checkpoints WHERE thread_id = 't2' FOR UPDATE")
+        told = await asyncio.gather(*[aput(saver, number, [2]) for number in range(6)], return_exceptions=True)
+        assert [isinstance(error, StoreUnavailable) for error in told] == [number == 2 for number in range(6)]
+
+
+@pytest.mark.anyio
 async def test_when_connections_are_cut_off_again_and_again_what_is_acknowledged_is_stored(url, other):
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     with open_memory(url, embedder=Hashed()) as memory:
