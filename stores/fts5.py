@@ -27,7 +27,7 @@ SPACED = [
     # However many spaces there are then, one is left: of a text that has no < and no > any more.
     *((" ", "<>"), ("><", ""), ("<>", " ")),
 ]
-"""What is replaced in a text by what; words behind signs beyond ASCII are said once more by `lexical.search_body`."""
+"""What is replaced by what in a text; words behind signs beyond ASCII are said again by `lexical.search_body`."""
 
 
 def create(connection: Connection, table: Table, *, active: str) -> None:
