@@ -61,13 +61,13 @@ SOURCES = {
 }
 
 
-# Built once: building a statement takes longer than it takes to run.
-_TEXTS = {
-    kind: select(source.key.label("id"), source.table.c.scope, source.text.label("text")).where(
+# Built once each, when it is needed: building a statement takes longer than it takes to run.
+@cache
+def _texts(kind: str) -> Select[Any]:
+    source = SOURCES[kind]
+    return select(source.key.label("id"), source.table.c.scope, source.text.label("text")).where(
         source.key.in_(bindparam("ids", expanding=True)), source.active
     )
-    for kind, source in SOURCES.items()
-}
 
 
 @cache
@@ -302,7 +302,7 @@ class Vectors:
     def _store(self, kind: str, texts: dict[int, str], vectors: dict[int, Vector]) -> None:
         with self._db.derive() as connection:
             # What was erased or reworded while it was being embedded does not come back as a vector.
-            rows = connection.execute(_TEXTS[kind], {"ids": [*texts]}).all()
+            rows = connection.execute(_texts(kind), {"ids": [*texts]}).all()
             made = [
                 {
                     "kind": kind,
