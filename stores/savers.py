@@ -30,8 +30,8 @@ class Threaded(BaseCheckpointSaver[Any]):
     """A saver whose async methods run its sync ones in threads: one serves `invoke` and `ainvoke` alike.
 
     They are threads of its own, as many as it has connections: in the event loop's own few, those that wait for
-    a connection would keep the nodes of other sessions from running. What is stored while all are busy is
-    written together: a turn stores a dozen times, and each would wait for a thread of its own.
+    a connection would keep the nodes of other sessions from running. What is stored while one of them
+    writes is written together next: a turn stores a dozen times, and each would wait for a thread of its own.
     """
 
     connections = 1
