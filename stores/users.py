@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, bindparam, insert, or_, select, update
@@ -24,16 +24,20 @@ from learngate.stores.tree import claim_effect, reflected, settled
 
 _memories = user_memories.c
 
+READ = tuple(field.name for field in fields(UserMemory))
+"""What a memory is made of: columns of the same names, which come first in the rows that are read here."""
 ITEM_COST = 24
 """Characters that an item costs in a prompt beside its text: its dash, kind and id, and rounding to tokens."""
 MANY = 1000
 """So many are ranked where some of the first are kept for other namespaces."""
 
 
-# Built once: building a statement takes longer than it takes to run.
+# Built once: building a statement takes longer than it takes to run. A recall reads a hundred rows: no more of each
+# than it takes.
+_READ = select(*(_memories[name] for name in (*READ, "checksum", "valid_to")))
+_THESE = _READ.where(_memories.id.in_(bindparam("ids", expanding=True)))
 _ACTIVE = (
-    select(user_memories)
-    .where(_memories.user_id == bindparam("user_id"), _memories.valid_to.is_(None))
+    _READ.where(_memories.user_id == bindparam("user_id"), _memories.valid_to.is_(None))
     .order_by(_memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc())
 )
 _MINE = _ACTIVE.limit(bindparam("most", type_=Integer))
@@ -187,9 +191,8 @@ class Users:
     def _seen(self, user_id: str, spaces: Sequence[str] | None, ids: Sequence[int]) -> dict[int, Row[Any]]:
         """Return those of some memories, as they are now, that may be recalled."""
         # By their keys alone: asked for the user's, too, SQLite looks through all that the user has.
-        these = select(user_memories).where(_memories.id.in_(ids))
         with self._db.look() as connection:
-            rows = connection.execute(these).all()
+            rows = connection.execute(_THESE, {"ids": ids}).all()
         return {row.id: row for row in rows if _may_see(row, user_id, spaces)}
 
     def erase(self, user_id: Name) -> int:
@@ -357,18 +360,7 @@ def _memory(row: Row[Any]) -> UserMemory:
 
 
 def _as_it_is(row: Row[Any]) -> UserMemory:
-    return UserMemory(
-        id=row.id,
-        user_id=row.user_id,
-        text=row.text,
-        namespace=row.namespace,
-        pinned=row.pinned,
-        revision=row.revision,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        source_session=row.source_session,
-        source_turn=row.source_turn,
-    )
+    return UserMemory(*row[: len(READ)])
 
 
 def _may_see(row: Row[Any], user_id: str, spaces: Sequence[str] | None) -> bool:
