@@ -59,10 +59,8 @@ def begin_turn(
         "head": head,
         "turn": turn,
         "recall": {"history": [], "memories": [], "learnings": []},
-        "noted": None,
-        "outcome": None,
-        "proposal": None,
-        "review": None,
+        # Nothing is written over nothing: a checkpoint keeps what is written. At first all of them are.
+        **{key: None for key in ("noted", "outcome", "proposal", "review") if state.get(key, True)},
     }
 
 

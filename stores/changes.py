@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, null, select, union_all
 
 from learngate.stores.tables import changes, embeddings
 
@@ -16,10 +16,16 @@ _DROP_VECTORS = delete(embeddings).where(
     embeddings.c.kind == bindparam("of"), embeddings.c.row_id == bindparam("row")
 )
 _SINCE = select(changes).where(changes.c.seq > bindparam("cursor")).order_by(changes.c.seq)
-_OF_SCOPE = select(changes.c.row_id).where(
-    changes.c.seq > bindparam("cursor"), changes.c.kind == bindparam("of"), changes.c.scope == bindparam("within")
+_NEWEST = select(func.coalesce(func.max(changes.c.seq), 0).label("newest"))
+_OF_SCOPE = union_all(
+    _NEWEST.add_columns(null().label("row_id")),
+    select(changes.c.seq, changes.c.row_id).where(
+        changes.c.seq > bindparam("cursor"),
+        changes.c.kind == bindparam("of"),
+        changes.c.scope == bindparam("within"),
+    ),
 )
-_NEWEST = select(func.coalesce(func.max(changes.c.seq), 0))
+"""Where the cursor stands, and behind it what changed of a scope, in one question: each search asks it."""
 
 MANY = 1000
 """So many changed rows are asked for by number; where there are more, the whole scope is looked at."""
@@ -61,10 +67,9 @@ def to_look_at(connection: Connection, kind: str, scope: str, seen: Seen | None)
 
     Each scope has a cursor of its own, so that nobody works on a scope that they have not asked for.
     """
-    newest = newest_change(connection)
-    if seen is None or newest - seen.cursor > FAR:
-        return newest, None
-    rows = set(seen.lacking)
-    if newest > seen.cursor:
-        rows.update(connection.scalars(_OF_SCOPE, {"cursor": seen.cursor, "of": kind, "within": scope}))
-    return newest, rows if len(rows) <= MANY else None
+    if seen is None:
+        return newest_change(connection), None
+    found = connection.execute(_OF_SCOPE, {"cursor": seen.cursor, "of": kind, "within": scope}).all()
+    newest: int = next(seq for seq, row in found if row is None)
+    rows = {*seen.lacking, *(row for _, row in found if row is not None)}
+    return newest, rows if newest - seen.cursor <= FAR and len(rows) <= MANY else None
