@@ -42,6 +42,7 @@ from learngate.stores.errors import ConfigurationError, Conflict, StoreUnusable
 from learngate.stores.head import START, FileId, Head, Tip
 from learngate.stores.lexical import search_body
 from learngate.stores.lists import parts
+from learngate.stores.prepared import Prepared
 from learngate.stores.tables import decisions, learnings, ledger, revisions
 from learngate.stores.text import is_alias
 
@@ -395,7 +396,7 @@ def among(key: ColumnElement[int]) -> ColumnElement[bool]:
 _ANY = select(learnings).where(among(learnings.c.id))
 _ACTIVE = _ANY.where(learnings.c.namespace.in_(bindparam("spaces", expanding=True)), learnings.c.status == "active")
 _LEARNINGS = {
-    (which, has_key): signed(query) if has_key else query
+    (which, has_key): Prepared(signed(query) if has_key else query)
     for which, query in (("any", _ANY), ("active", _ACTIVE))
     for has_key in (False, True)
 }
@@ -437,10 +438,12 @@ def behind(head: Head, known: Tip, end: Tip) -> str:
 
 
 def readable(
-    connection: Connection, query: Select[Any], ids: Sequence[int], **given: Any
-) -> tuple[list[Row[Any]], list[int]]:
+    connection: Connection, query: Select[Any] | Prepared, ids: Sequence[int], **given: Any
+) -> tuple[list[Any], list[int]]:
     """Return the rows of a query `among` these keys, and the keys of those that hold what cannot be read."""
     try:
+        if isinstance(query, Prepared):
+            return list(query.all(connection, {"ids": [*ids], **given})), []
         return list(connection.execute(query, {"ids": [*ids], **given}).all()), []
     except (DBAPIError, StoreUnusable, ValueError) as error:
         # Bytes that are no UTF-8, or a time that is none: one row must not hide the others.

@@ -8,22 +8,25 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, null, select, union_all
 
+from learngate.stores.prepared import Prepared
 from learngate.stores.tables import changes, embeddings
 
 # Built once: building a statement takes longer than these take to run.
-_NOTE = insert(changes)
+_NOTE = Prepared(insert(changes))
 _DROP_VECTORS = delete(embeddings).where(
     embeddings.c.kind == bindparam("of"), embeddings.c.row_id == bindparam("row")
 )
 _SINCE = select(changes).where(changes.c.seq > bindparam("cursor")).order_by(changes.c.seq)
 _NEWEST = select(func.coalesce(func.max(changes.c.seq), 0).label("newest"))
-_OF_SCOPE = union_all(
-    _NEWEST.add_columns(null().label("row_id")),
-    select(changes.c.seq, changes.c.row_id).where(
-        changes.c.seq > bindparam("cursor"),
-        changes.c.kind == bindparam("of"),
-        changes.c.scope == bindparam("within"),
-    ),
+_OF_SCOPE = Prepared(
+    union_all(
+        _NEWEST.add_columns(null().label("row_id")),
+        select(changes.c.seq, changes.c.row_id).where(
+            changes.c.seq > bindparam("cursor"),
+            changes.c.kind == bindparam("of"),
+            changes.c.scope == bindparam("within"),
+        ),
+    )
 )
 """Where the cursor stands, and behind it what changed of a scope, in one question: each search asks it."""
 
@@ -43,12 +46,12 @@ class Seen:
 
 def note_new(connection: Connection, kind: str, row_id: int, *, scope: str) -> None:
     """Tell every process, inside the transaction that adds the row, that it is there."""
-    connection.execute(_NOTE, {"kind": kind, "row_id": row_id, "scope": scope, "op": "put"})
+    _NOTE.run(connection, {"kind": kind, "row_id": row_id, "scope": scope, "op": "put"})
 
 
 def note_change(connection: Connection, kind: str, row_id: int, *, scope: str, op: str) -> None:
     """Tell every process, inside the transaction that changes the row, that it did; its vectors go with it."""
-    connection.execute(_NOTE, {"kind": kind, "row_id": row_id, "scope": scope, "op": op})
+    _NOTE.run(connection, {"kind": kind, "row_id": row_id, "scope": scope, "op": op})
     connection.execute(_DROP_VECTORS, {"of": kind, "row": row_id})
 
 
@@ -69,7 +72,7 @@ def to_look_at(connection: Connection, kind: str, scope: str, seen: Seen | None)
     """
     if seen is None:
         return newest_change(connection), None
-    found = connection.execute(_OF_SCOPE, {"cursor": seen.cursor, "of": kind, "within": scope}).all()
+    found = _OF_SCOPE.all(connection, {"cursor": seen.cursor, "of": kind, "within": scope})
     newest: int = next(seq for seq, row in found if row is None)
     rows = {*seen.lacking, *(row for _, row in found if row is not None)}
     return newest, rows if newest - seen.cursor <= FAR and len(rows) <= MANY else None

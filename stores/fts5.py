@@ -11,9 +11,10 @@ import string
 from collections.abc import Iterable, Sequence
 from functools import cache, reduce
 
-from sqlalchemy import Connection, Table, TextClause, text
+from sqlalchemy import Connection, Table, column, text
 
 from learngate.stores.errors import StoreUnusable
+from learngate.stores.prepared import Prepared
 
 WEIGHTS = {"body": 3.0, "before": 1.0, "applies_when": 3.0}
 """What a word counts: in a row's own text, in what was said before it, and once more in a learning's trigger."""
@@ -80,9 +81,9 @@ def search(
 ) -> list[tuple[int, float, str]]:
     """Return (row, BM25, body) of the rows in `scopes` that hold one of the words, best first."""
     match = " OR ".join(_phrase(scope, word) for scope in scopes for word in asked)
-    found = connection.execute(_query(table, bodies=bodies), {"match": match, "limit": limit})
+    found = _query(table, bodies=bodies).all(connection, {"match": match, "limit": limit})
     # A damaged row may have no body.
-    hits = [(row, score, body or "") for row, score, body in found.all()]
+    hits = [(row, score, body or "") for row, score, body in found]
     if any(score is None for _, score, _ in hits):
         raise StoreUnusable(f"the full-text index of {table.name} is damaged: `learngate doctor --repair` mends it")
     return hits
@@ -93,18 +94,19 @@ def _phrase(scope: str, word: str) -> str:
 
 
 @cache
-def _query(table: Table, *, bodies: bool) -> TextClause:
+def _query(table: Table, *, bodies: bool) -> Prepared:
     index, content = f"{table.name}_fts", f"{table.name}_searchable"
     (key,) = (column.name for column in table.primary_key.columns)
     weights = ", ".join(str(WEIGHTS[column]) for column in _texts(table))
     # Materialized, so that rows are read of those that are left, not of all that share a word; joined, because a
     # damaged index may name a row that is not there, or not active.
-    return text(
+    found = text(
         f"WITH found AS MATERIALIZED (SELECT rowid AS row, bm25({index}, {weights}) AS rank FROM {index}"
         f" WHERE {index} MATCH :match ORDER BY 2 LIMIT :limit)"
         f" SELECT row, -found.rank AS score, {'body' if bodies else repr('')} AS body"
         f" FROM found JOIN {content} ON {key} = row ORDER BY found.rank"
     )
+    return Prepared(found.columns(column("row"), column("score"), column("body")))
 
 
 def _texts(table: Table) -> list[str]:

@@ -20,6 +20,7 @@ from learngate.stores.guard import AnyText, Count, Name, guarded
 from learngate.stores.hybrid import HybridSearch
 from learngate.stores.lists import parts
 from learngate.stores.meaning import Hits
+from learngate.stores.prepared import Prepared
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
 from learngate.stores.tables import messages, proposals, sessions, turns
 from learngate.stores.text import check_text
@@ -148,9 +149,7 @@ class Sessions:
         by_id: dict[str, Turn] = {}
         with self._db.read() as connection:
             for part in parts(ids):
-                found = tree.load(
-                    connection, tree.NAMED, {"session_id": session_id, "ids": part}, recalled=recalled
-                )
+                found = tree.named(connection, session_id, part, recalled=recalled)
                 by_id |= {turn.id: turn for turn in found.values()}
         return [by_id[turn_id] for turn_id in ids if turn_id in by_id]
 
@@ -191,7 +190,7 @@ class Sessions:
         with self._db.read() as connection:
             chain = tree.chain(connection, session_id, head, keep)
             seqs = [row.seq for row in chain]
-            owned = [one for part in parts(sorted(seqs)) for one in connection.scalars(_IDS, {"seqs": part})]
+            owned = [row.id for part in parts(sorted(seqs)) for row in _IDS.all(connection, {"seqs": part})]
             top = chain[0].id if chain else ROOT
             seq = tree.seq_of(connection, session_id, message_id)
             known: Literal["new", "behind", "elsewhere"] = "new"
@@ -375,16 +374,16 @@ def _candidates(connection: Connection, scope: str, scores: Mapping[int, float])
     ]
 
 
-_IDS = (
+_IDS = Prepared(
     select(messages.c.id)
     .where(messages.c.turn_seq.in_(bindparam("seqs", expanding=True)))
     .order_by(messages.c.turn_seq, messages.c.position)
 )
-_STANDING = select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == bindparam("session_id"))
+_STANDING = Prepared(select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == bindparam("session_id")))
 
 
 def _standing(connection: Connection, session_id: str) -> Standing | None:
-    row = connection.execute(_STANDING, {"session_id": session_id}).first()
+    row = _STANDING.first(connection, {"session_id": session_id})
     return None if row is None else Standing(row.user_id, row.newest or ROOT)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 from typing import Any, get_args
 
@@ -11,7 +11,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
-    Row,
     Select,
     String,
     bindparam,
@@ -28,6 +27,7 @@ from learngate.stores.database import upsert
 from learngate.stores.erasing import is_erased
 from learngate.stores.errors import NotFound, StoreUnusable
 from learngate.stores.lists import parts
+from learngate.stores.prepared import Prepared
 from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, TurnStatus, now
 from learngate.stores.tables import PLACE, effects, messages, place_checksum, recalls, sessions, turns
 from learngate.stores.text import clean
@@ -40,9 +40,9 @@ STATUSES = get_args(TurnStatus)
 # What each turn asks is built once: building a statement takes longer than most of them take to run.
 _session_id: BindParameter[str] = bindparam("session_id")
 _turn_id: BindParameter[str] = bindparam("turn_id")
-_SEQ_OF = select(_turns.seq).where(_turns.session_id == _session_id, _turns.id == _turn_id)
+_SEQ_OF = Prepared(select(_turns.seq).where(_turns.session_id == _session_id, _turns.id == _turn_id))
 _NEWEST = select(sessions.c.newest).where(sessions.c.id == _session_id).scalar_subquery()
-_SAID = (
+_SAID = Prepared(
     select(messages.c.turn_seq, messages.c.data)
     .where(messages.c.turn_seq.in_(bindparam("seqs", expanding=True)))
     .order_by(messages.c.turn_seq, messages.c.position)
@@ -55,7 +55,7 @@ _RECALLED = (
 _above = turns.alias("above")
 _same = turns.alias("same")
 _parent = func.coalesce(bindparam("after", type_=String), sessions.c.newest)
-_AROUND = (
+_AROUND = Prepared(
     select(sessions.c.user_id, _same.c.seq.label("there"), _parent.label("parent"), _above.c.seq, _above.c.body)
     .select_from(sessions)
     .outerjoin(_same, (_same.c.session_id == sessions.c.id) & (_same.c.id == _turn_id))
@@ -67,10 +67,8 @@ _parent_id = select(_above.c.id).where(_above.c.seq == _turns.parent_seq).scalar
 _searched = {_turns.body, _turns.before, _turns.scope}
 WHOLE = select(*(column for column in _turns if column not in _searched), _parent_id.label("parent_id"))
 """Turns as `load` takes them."""
-_NAMED = WHOLE.where(_turns.session_id == _session_id, _turns.id.in_(bindparam("ids", expanding=True)))
-NAMED = _NAMED.order_by(_turns.seq)
-"""Turns of one session by their ids, in the order in which they were recorded."""
-_MARK = (
+_NAMED = Prepared(WHOLE.where(_turns.session_id == _session_id, _turns.id.in_(bindparam("ids", expanding=True))))
+_MARK = Prepared(
     update(turns)
     .where(_turns.session_id == bindparam("its"), _turns.id == bindparam("turn"), _turns.reflection != "done")
     .values(
@@ -79,9 +77,9 @@ _MARK = (
         reflection_attempts=_turns.reflection_attempts + bindparam("failed", type_=Integer),
     )
 )
-_RECORD, _SAY, _RECALL = insert(turns), insert(messages), insert(recalls)
-_THERE = update(sessions).where(sessions.c.id == bindparam("session")).values(deleted_at=None)
-_MOVED = _THERE.values(newest=bindparam("turn"))
+_RECORD, _SAY, _RECALL = (Prepared(insert(table)) for table in (turns, messages, recalls))
+_there = update(sessions).where(sessions.c.id == bindparam("session")).values(deleted_at=None)
+_THERE, _MOVED = Prepared(_there), Prepared(_there.values(newest=bindparam("turn")))
 
 
 def _line(query: Select[Any], top: Any) -> Select[Any]:
@@ -100,21 +98,20 @@ def _line(query: Select[Any], top: Any) -> Select[Any]:
 
 _PLACED = select(_turns.seq, _turns.status, _turns.checksum, *(_turns[name] for name in PLACE))
 _LINES = {
-    (whole, named): _line(WHOLE if whole else _PLACED, _turn_id if named else _NEWEST)
+    (whole, named): Prepared(_line(WHOLE if whole else _PLACED, _turn_id if named else _NEWEST))
     for whole in (False, True)
     for named in (False, True)
 }
 """Of whole turns or of where they stand, from a named one or from the newest."""
 
 
-def around(connection: Connection, turn: Turn) -> Row[Any] | None:
+def around(connection: Connection, turn: Turn) -> Any:
     """Return what stands around a turn that is to be recorded; `None` where its session is not open."""
     given = {"session_id": turn.session_id, "turn_id": turn.id, "after": turn.parent}
-    found: Row[Any] | None = connection.execute(_AROUND, given).first()
-    return found
+    return _AROUND.first(connection, given)
 
 
-def record(connection: Connection, turn: Turn, found: Row[Any]) -> None:
+def record(connection: Connection, turn: Turn, found: Any) -> None:
     """Write a turn that is not there yet, with its messages and what was recalled for it; `found` is `around` it.
 
     Raises:
@@ -131,6 +128,7 @@ def record(connection: Connection, turn: Turn, found: Row[Any]) -> None:
         "namespace": turn.namespace,
         "status": turn.status,
         "reflection": turn.reflection,
+        "reflection_attempts": 0,
         "happened_at": turn.happened_at,
         "recorded_at": now(),
         "checkpoint_id": turn.checkpoint_id,
@@ -140,12 +138,10 @@ def record(connection: Connection, turn: Turn, found: Row[Any]) -> None:
         "body": body(turn),
         "before": said_in(found.body) if found.seq is not None else "",
     }
-    made = connection.execute(_RECORD, row).inserted_primary_key
-    assert made is not None
-    seq: int = made[0]
-    connection.execute(
-        _SAY,
-        [
+    seq = _RECORD.add(connection, row | {"checksum": place_checksum(row)})
+    _SAY.run(
+        connection,
+        *(
             {
                 "turn_seq": seq,
                 "position": position,
@@ -157,15 +153,15 @@ def record(connection: Connection, turn: Turn, found: Row[Any]) -> None:
             for position, message in enumerate(
                 (turn.messages[0].model_copy(update={"id": turn.id}), *turn.messages[1:])
             )
-        ],
+        ),
     )
     if turn.recalled:
-        connection.execute(_RECALL, _recall_rows(seq, turn.recalled))
+        _RECALL.run(connection, *_recall_rows(seq, turn.recalled))
     if turn.status == "complete":
         note_new(connection, "turn", seq, scope=scope)
-        connection.execute(_MOVED, {"session": turn.session_id, "turn": turn.id})
+        _MOVED.run(connection, {"session": turn.session_id, "turn": turn.id})
     else:
-        connection.execute(_THERE, {"session": turn.session_id})
+        _THERE.run(connection, {"session": turn.session_id})
 
 
 def claim_effect(connection: Connection, session_id: str, turn_id: str, effect: str) -> bool:
@@ -199,7 +195,7 @@ def mark(
     """Note, inside a transaction, how a turn's reflection ended; one that is done stays done."""
     named = {"its": session_id, "turn": turn_id, "ended": status}
     failed = 1 if status == "failed" else 0
-    connection.execute(_MARK, named | {"why": None if error is None else clean(error), "failed": failed})
+    _MARK.run(connection, named | {"why": None if error is None else clean(error), "failed": failed})
 
 
 def among(seqs: Iterable[int]) -> ColumnElement[bool]:
@@ -209,13 +205,13 @@ def among(seqs: Iterable[int]) -> ColumnElement[bool]:
 
 def seq_of(connection: Connection, session_id: str, turn_id: str) -> int | None:
     """Return the sequence number of a turn; `None` where the session has no such turn."""
-    found: int | None = connection.scalar(_SEQ_OF, {"session_id": session_id, "turn_id": turn_id})
-    return found
+    found = _SEQ_OF.first(connection, {"session_id": session_id, "turn_id": turn_id})
+    return None if found is None else found.seq
 
 
 def chain(
     connection: Connection, session_id: str, head: str | None, limit: int, *, whole: bool = False
-) -> list[Row[Any]]:
+) -> list[Any]:
     """Return up to `limit` completed turns from the head back to the root, newest first.
 
     A failed turn on the way (an import may bring one) is passed over. With `whole` they are rows for `turns_of`.
@@ -223,24 +219,26 @@ def chain(
     if head == ROOT or limit < 1:
         return []
     line = _LINES[whole, head is not None]
-    rows = connection.execute(line, {"session_id": session_id, "turn_id": head, "most": limit}).all()
+    top = {} if head is None else {"turn_id": head}
+    rows = line.all(connection, {"session_id": session_id, "most": limit, **top})
     if not rows and head is None and connection.scalar(select(_NEWEST), {"session_id": session_id}):
         raise StoreUnusable(
             f"session {session_id!r} is damaged (its newest turn is not there): restore a backup, or see"
             " `learngate doctor`"
         )
+    return [row for row in _checked(rows) if row.status == "complete"]
+
+
+def _checked(rows: Sequence[Any]) -> Sequence[Any]:
+    """Refuse turns that do not stand where they were put: SQLite does not look at what it reads."""
     for row in rows:
-        _check(row)
-    return [row for row in rows if row.status == "complete"]
-
-
-def _check(row: Row[Any]) -> None:
-    """Refuse a turn that does not stand where it was put: SQLite does not look at what it reads."""
-    place = row.checksum in {None, place_checksum(row._asdict())}
-    if not place or row.status not in STATUSES:
-        raise StoreUnusable(
-            f"turn {row.id!r} of session {row.session_id!r} is damaged: restore a backup, or see `learngate doctor`"
-        )
+        place = row.checksum in {None, place_checksum(row._asdict())}
+        if not place or row.status not in STATUSES:
+            raise StoreUnusable(
+                f"turn {row.id!r} of session {row.session_id!r} is damaged: restore a backup, or see"
+                " `learngate doctor`"
+            )
+    return rows
 
 
 def is_behind(connection: Connection, seq: int, seqs: Sequence[int]) -> bool:
@@ -273,26 +271,27 @@ def beside(connection: Connection, seqs: Sequence[int]) -> tuple[dict[int, int],
     return before, after
 
 
-def load(
-    connection: Connection, query: Select[Any], given: Mapping[str, Any] | None = None, *, recalled: bool = True
-) -> dict[int, Turn]:
-    """Return the turns that a `WHOLE` query selects, with what it is given, by their sequence number.
+def load(connection: Connection, query: Select[Any]) -> dict[int, Turn]:
+    """Return the turns that a `WHOLE` query selects, by their sequence number."""
+    return turns_of(connection, _checked(connection.execute(query).all()), recalled=True)
+
+
+def named(connection: Connection, session_id: str, ids: list[str], *, recalled: bool) -> dict[int, Turn]:
+    """Return those of a session's turns that have these ids, by their sequence number.
 
     Without `recalled` they come without what was recalled for them, which takes as long as all the rest.
     """
-    rows = connection.execute(query, given).all()
-    for row in rows:
-        _check(row)
-    return turns_of(connection, rows, recalled=recalled)
+    rows = _NAMED.all(connection, {"session_id": session_id, "ids": ids})
+    return turns_of(connection, _checked(rows), recalled=recalled)
 
 
-def turns_of(connection: Connection, rows: Sequence[Row[Any]], *, recalled: bool) -> dict[int, Turn]:
+def turns_of(connection: Connection, rows: Sequence[Any], *, recalled: bool) -> dict[int, Turn]:
     """Return the turns that some rows stand for, by their sequence number and in their order."""
     seqs = [row.seq for row in rows]
     said: dict[int, list[Any]] = {seq: [] for seq in seqs}
     session_of = {row.seq: row.session_id for row in rows}
     for part in parts(seqs):
-        for row in connection.execute(_SAID, {"seqs": part}):
+        for row in _SAID.all(connection, {"seqs": part}):
             said[row.turn_seq].append(codec.recorded(row.data, session=session_of[row.turn_seq]))
     shown = _recalled(connection, seqs) if recalled else {}
     return {

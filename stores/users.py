@@ -17,6 +17,7 @@ from learngate.stores.fusion import Fused
 from learngate.stores.guard import AnyText, Count, Name, Namespace, guarded
 from learngate.stores.hybrid import CANDIDATES, HybridSearch
 from learngate.stores.meaning import Hits
+from learngate.stores.prepared import Prepared
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
 from learngate.stores.tables import checksum, is_reworded, memory_revisions, user_memories
 from learngate.stores.text import MEMORY_LIMIT, check_text, clean, digest, lineage
@@ -35,14 +36,14 @@ MANY = 1000
 # Built once: building a statement takes longer than it takes to run. A recall reads a hundred rows: no more of each
 # than it takes.
 _READ = select(*(_memories[name] for name in (*READ, "checksum", "valid_to")))
-_THESE = _READ.where(_memories.id.in_(bindparam("ids", expanding=True)))
-_ACTIVE = (
-    _READ.where(_memories.user_id == bindparam("user_id"), _memories.valid_to.is_(None))
-    .order_by(_memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc())
+_THESE = Prepared(_READ.where(_memories.id.in_(bindparam("ids", expanding=True))))
+_ACTIVE = _READ.where(_memories.user_id == bindparam("user_id"), _memories.valid_to.is_(None)).order_by(
+    _memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc()
 )
-_MINE = _ACTIVE.limit(bindparam("most", type_=Integer))
-_SERVED = _MINE.where(
-    or_(_memories.namespace.is_(None), _memories.namespace.in_(bindparam("spaces", expanding=True)))
+_LATEST = _ACTIVE.limit(bindparam("most", type_=Integer))
+_MINE = Prepared(_LATEST)
+_SERVED = Prepared(
+    _LATEST.where(or_(_memories.namespace.is_(None), _memories.namespace.in_(bindparam("spaces", expanding=True))))
 )
 _MINE_BY_ID = _ACTIVE.where(_memories.id == bindparam("id"))
 
@@ -150,11 +151,10 @@ class Users:
         """
         room = budget * 4
         spaces = None if namespace is None else lineage(namespace)
-        mine = _MINE if spaces is None else _SERVED
-        given = {"user_id": user_id, "spaces": spaces, "most": room // ITEM_COST + 1}
+        mine, within = (_MINE, {}) if spaces is None else (_SERVED, {"spaces": spaces})
         with self._db.look() as connection:
             # No more of them fit, however short they are: those beyond need not be looked at.
-            first = connection.execute(mine, given).all()
+            first = mine.all(connection, {"user_id": user_id, "most": room // ITEM_COST + 1, **within})
         if sum(len(row.text) + ITEM_COST for row in first) <= room:
             return Hits(MemoryHit(_memory(row), 1.0) for row in first)
         if not query.strip():
@@ -192,7 +192,7 @@ class Users:
         """Return those of some memories, as they are now, that may be recalled."""
         # By their keys alone: asked for the user's, too, SQLite looks through all that the user has.
         with self._db.look() as connection:
-            rows = connection.execute(_THESE, {"ids": ids}).all()
+            rows = _THESE.all(connection, {"ids": ids})
         return {row.id: row for row in rows if _may_see(row, user_id, spaces)}
 
     def erase(self, user_id: Name) -> int:
@@ -207,7 +207,7 @@ class Users:
     def list(self, user_id: Name, *, limit: Count = 1000) -> list[UserMemory]:
         """Return a user's memories: pinned first, then the latest."""
         with self._db.look() as connection:
-            return [_memory(row) for row in connection.execute(_MINE, {"user_id": user_id, "most": limit})]
+            return [_memory(row) for row in _MINE.all(connection, {"user_id": user_id, "most": limit})]
 
 
 def _checked(operation: MemoryOperation) -> MemoryOperation:
