@@ -6,14 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 
 from learngate.stores.embedders import LocalEmbeddings, embedder_name
 from learngate.stores.errors import LearngateError, StoreUnavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CALL_SECONDS = 5.0
 """How long an embedder that is not local may take while a search waits, its second attempt included."""
@@ -237,6 +239,8 @@ class _Bounded(Generic[Answer]):
 
 
 def _shaped(raw: list[list[float]], size: int, length: int | None = None) -> NDArray[np.float32]:
+    import numpy as np
+
     vectors = np.asarray(raw, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != size or vectors.shape[1] == 0:
         raise ValueError(f"it gave vectors of shape {vectors.shape} for {size} texts")

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
-import numpy as np
 from langchain_core.embeddings import Embeddings
-from numpy.typing import NDArray
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, and_, bindparam, case, func, select
 
 from learngate.stores.asking import Asking, NotEmbedded, Refused
@@ -24,7 +22,11 @@ from learngate.stores.embedders import LocalEmbeddings, embedder_name, floor_of
 from learngate.stores.tables import embeddings, learnings, turns, user_memories
 from learngate.stores.text import fingerprint, words
 
-Vector = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vector: TypeAlias = "NDArray[np.float32]"
 BATCH = 100
 """Texts that an embedder which is not local is given at once: what most providers take."""
 PATIENCE = 5.0
@@ -345,6 +347,8 @@ def _fits(row: Row[Any], dimensions: int) -> bool:
 
 
 def _unit(vectors: Vector) -> Vector:
+    import numpy as np
+
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Vector = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return unit

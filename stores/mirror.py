@@ -17,7 +17,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, insert, select, update
 
 from learngate.stores.database import Database
@@ -53,6 +52,8 @@ class Mirror:
 
     def __init__(self, database: Database, *, store: str, embedder: str, dimensions: int) -> None:
         self._db = database
+        import numpy as np
+
         self._store = store
         self._embedder = embedder
         self._dimensions = dimensions
@@ -232,7 +233,7 @@ class Mirror:
             )
         )
         return {
-            row.row_id: float(np.dot(row.vector, query))
+            row.row_id: float(row.vector @ query)
             for row in held
             if row.vector is not None and len(row.vector) == len(query)
         }

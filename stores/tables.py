@@ -6,11 +6,9 @@ import json
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -35,6 +33,10 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from learngate.stores.errors import StoreUnusable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def _damaged(what: str) -> StoreUnusable:
@@ -90,12 +92,14 @@ def sealed(vector: NDArray[np.float32]) -> bytes:
 
 def unsealed(raw: bytes) -> NDArray[np.float32] | None:
     """Return the vector that `sealed` was given; `None` where the bytes are no longer those."""
+    import numpy as np  # what is only opened has no need of it
+
     floats = raw[:-4]
     whole = len(floats) % 4 == 0 and zlib.crc32(floats).to_bytes(4) == raw[-4:]
     return np.frombuffer(floats, dtype=np.float32) if floats and whole else None
 
 
-class UnitVector(TypeDecorator[NDArray[np.float32]]):
+class UnitVector(TypeDecorator["NDArray[np.float32]"]):
     """A vector of length one: pgvector's type on PostgreSQL, its 32-bit floats and a checksum elsewhere.
 
     One that is damaged is none: the next search makes it again.

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from learngate.stores.changes import Seen, to_look_at
 from learngate.stores.database import Database
 from learngate.stores.embeddings import Vector, Vectors
@@ -39,6 +37,8 @@ class Scope:
 
     def put(self, vectors: dict[int, Vector]) -> None:
         """Add rows that are not there."""
+        import numpy as np
+
         if vectors:
             self._index.add_with_ids(np.stack(list(vectors.values())), np.fromiter(vectors, dtype=np.int64))
             self._ids.update(vectors)
@@ -49,6 +49,8 @@ class Scope:
 
     def drop(self, rows: Iterable[int]) -> None:
         """Take rows out; those that are not there cost nothing."""
+        import numpy as np
+
         there = self._ids.intersection(rows)
         if there:
             self._index.remove_ids(np.fromiter(there, dtype=np.int64))
