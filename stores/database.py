@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
-from sqlalchemy import URL, Connection, Engine, Table, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, make_url
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -28,6 +28,7 @@ URLS = "sqlite:///learngate.db, sqlite:// for one in memory, or postgresql+psyco
 
 Mode = Literal["look", "read", "write", "derive"]
 """One SELECT, several of one moment, some that write, or that write what can be made again."""
+_WRITING: tuple[Mode, ...] = ("write", "derive")
 
 
 class Backend(Protocol):
@@ -85,8 +86,6 @@ class Database:
             self._backend.detach()
             raise
         self._engine = self._backend.engine(pool_seconds=POOL_SECONDS)
-        event.listen(self._engine, "begin", self._begin)
-        self._engines = {mode: self._engine.execution_options(mode=mode) for mode in get_args(Mode)}
 
     def connect(self) -> Any:
         """Open one more connection of the driver's own; whoever asks for it closes it.
@@ -162,11 +161,15 @@ class Database:
     def _transaction(self, mode: Mode) -> Iterator[Connection]:
         if self._closed:
             raise StoreError(f"the database {self.name} is closed: open it again with open_memory(…)")
-        with self.translated(), self._engines[mode].begin() as connection:
-            yield connection
-
-    def _begin(self, connection: Connection) -> None:
-        self._backend.begin(connection, connection.get_execution_options()["mode"])
+        with self.translated(), self._engine.connect() as connection:
+            if mode in _WRITING:
+                with connection.begin():
+                    self._backend.begin(connection, mode)
+                    yield connection
+            else:
+                # There is nothing to commit: the pool rolls back what is returned to it.
+                self._backend.begin(connection, mode)
+                yield connection
 
     def translate(self, error: Exception) -> LearngateError:
         """Say in our words what a driver's error means for the caller.
