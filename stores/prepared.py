@@ -17,12 +17,12 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 Given = Mapping[str, Any]
 KEPT = 64
-"""So many forms of a statement are kept: a list in it has a place for each of its values."""
+"""So many forms of a statement are kept: by what is given, and for how many values in each list."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A statement for lists of some lengths: its SQL, what goes in, and what comes out."""
+    """A statement for what is given of a shape: its SQL, what goes in, and what comes out."""
 
     sql: str
     order: tuple[str, ...]
@@ -65,7 +65,7 @@ class Prepared:
 
     def __init__(self, statement: Select[Any] | CompoundSelect[Any] | TextualSelect | Insert | Update) -> None:
         self.statement = statement
-        self._forms: dict[tuple[int, ...], _Form] = {}
+        self._forms: dict[tuple[str | int, ...], _Form] = {}
 
     def all(self, connection: Connection, given: Given) -> Sequence[Any]:
         """Return what a SELECT finds, as named tuples."""
@@ -100,12 +100,12 @@ class Prepared:
             _driven(connection, form, row)
 
     def _form(self, dialect: Dialect, given: Given) -> _Form:
-        lengths = tuple(len(value) for value in given.values() if isinstance(value, list))
-        form = self._forms.get(lengths)
+        shape = (*given, *(len(value) for value in given.values() if isinstance(value, list)))
+        form = self._forms.get(shape)
         if form is None:
             form = self._made(dialect, given)
             # Whoever comes at the same time makes the same one.
-            self._forms = {**(self._forms if len(self._forms) < KEPT else {}), lengths: form}
+            self._forms = {**(self._forms if len(self._forms) < KEPT else {}), shape: form}
         return form
 
     def _made(self, dialect: Dialect, given: Given) -> _Form:

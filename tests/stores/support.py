@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, HumanMessage
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from learngate.stores import Memory, ProposalDraft, Turn
 from learngate.stores.text import words
@@ -119,3 +119,21 @@ def go(started: list[subprocess.Popen[str]]) -> list[list[str]]:
         process.stdin.write("\n")
         process.stdin.flush()
     return [process.communicate()[0].splitlines() for process in started]
+
+
+def statements_of(memory: Memory) -> list[str]:
+    """Return what grows by each statement that a database is asked from now on, whoever asks it."""
+    asked: list[str] = []
+    engine = memory.database._engine
+    if memory.database.dialect == "sqlite":
+        engine.dispose()  # so that every connection is a new one
+
+        def note(statement: str) -> None:
+            # Not what its full-text search asks of its own tables.
+            if "_fts_" not in statement:
+                asked.append(statement)
+
+        event.listen(engine, "connect", lambda driver, _: driver.set_trace_callback(note))
+    else:
+        event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    return asked

@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 from langchain_core.messages import HumanMessage
-from sqlalchemy import event
 
 from learngate.nodes.search_learnings import search_learnings
 from learngate.stores import (
@@ -21,7 +20,7 @@ from learngate.stores import (
 )
 from learngate.stores.verify import all_faults, recall_faults
 from tests.nodes.support import state, turn
-from tests.stores.support import Hashed
+from tests.stores.support import Hashed, statements_of
 from tests.stores.tampering import BONDS, ETFS, KEY, OTHER, columns, faults, recalled, stock, tamper
 
 
@@ -134,9 +133,8 @@ def test_what_another_process_learns_is_recalled_and_verified(memory, url):
 
 def test_recall_asks_the_database_no_more_often_than_without_a_key(memory, url):
     def asked(opened):
-        statements = []
         recalled(opened)
-        event.listen(opened.database._engine, "before_cursor_execute", lambda *it: statements.append(it[2]))
+        statements = statements_of(opened)
         assert recalled(opened) == {1, 2}
         return len(statements)
 

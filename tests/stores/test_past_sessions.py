@@ -7,7 +7,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from learngate.stores import Turn, open_memory
 from learngate.stores.records import ROOT
-from tests.stores.support import Hashed, go, processes, turn
+from tests.stores.support import Hashed, go, processes, statements_of, turn
 
 AT = datetime(2024, 3, 5, 12, tzinfo=UTC)
 
@@ -194,11 +194,8 @@ def test_what_search_reads_of_a_turn_is_what_a_repair_would_write(memory):
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_search_asks_no_more_of_the_database_where_there_are_more_turns(url):
-    from sqlalchemy import event
-
-    asked = []
     with open_memory(url, embedder=Hashed()) as memory:
-        event.listen(memory.database._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+        asked = statements_of(memory)
         counts = []
         for size in (20, 300):
             put(memory, *(said(f"s{size}-{i % 7}", f"Zebra number {i}", id=f"{size}-{i}") for i in range(size)))
