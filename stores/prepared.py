@@ -65,7 +65,7 @@ class Prepared:
 
     def __init__(self, statement: Select[Any] | CompoundSelect[Any] | TextualSelect | Insert | Update) -> None:
         self.statement = statement
-        self._forms: dict[tuple[str | int, ...], _Form] = {}
+        self._forms: dict[tuple[object, ...], _Form] = {}
 
     def all(self, connection: Connection, given: Given) -> Sequence[Any]:
         """Return what a SELECT finds, as named tuples."""
@@ -112,14 +112,14 @@ class Prepared:
         writing = isinstance(self.statement, Insert | Update)
         compiled: Any = self.statement.compile(dialect=dialect, column_keys=[*given] if writing else None)
         expanded = compiled.construct_expanded_state(given)
-        types = {name: bound.type.dialect_impl(dialect) for name, bound in compiled.binds.items()}
-        writes = {name: of.bind_processor(dialect) for name, of in types.items() if name in expanded.positiontup}
+        bound = {name: of for of, name in compiled.bind_names.items() if name in expanded.positiontup}
+        writes = {name: of.type.dialect_impl(dialect).bind_processor(dialect) for name, of in bound.items()}
         columns = [] if isinstance(self.statement, Insert | Update) else [*self.statement.selected_columns]
         reads = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
         return _Form(
             sql=expanded.statement,
             order=tuple(expanded.positiontup),
-            fixed={name: value for name, value in expanded.parameters.items() if name not in given},
+            fixed={name: of.effective_value for name, of in bound.items() if name not in given},
             writes={name: write for name, write in writes.items() if write is not None},
             reads=tuple((number, read) for number, read in enumerate(reads) if read is not None),
             row=_row([str(column.key) for column in columns]),
