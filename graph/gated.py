@@ -84,7 +84,9 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         if self._resumes(input):
             _check_kept(self.get_state(ensure_config(config)))
         config = _marked(input, config)
-        yield from super().stream(admitted, config, context=context, **self._durable(input, options))
+        at_once = getattr(self.checkpointer, "at_once", False)
+        durable = self._durable(input, options, at_once=at_once)
+        yield from super().stream(admitted, config, context=context, **durable)
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
@@ -212,14 +214,14 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
     def _resumes(self, given: Any) -> bool:
         return isinstance(given, Command) and isinstance(self.checkpointer, BaseCheckpointSaver)
 
-    def _durable(self, given: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """Write each step of a resume before the next begins, where "async" is asked for or the default.
+    def _durable(self, given: Any, options: dict[str, Any], *, at_once: bool = False) -> dict[str, Any]:
+        """Write each step before the next begins, of a resume or `at_once`, where "async" is asked for or meant.
 
-        Else a process that dies while the decision is written keeps the answer, but not who gave it.
+        A process that dies while a decision is written would keep the answer, but not who gave it.
         """
         asked = options.get("durability")
         lazy = asked in (None, "async")
-        return {**options, "durability": "sync"} if lazy and self._resumes(given) else options
+        return {**options, "durability": "sync"} if lazy and (at_once or self._resumes(given)) else options
 
     def _check_edits(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> None:
         session_id = session_of(ensure_config(merge_configs(self.config, config)))

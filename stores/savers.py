@@ -35,6 +35,8 @@ class Threaded(BaseCheckpointSaver[Any]):
     """
 
     connections = 1
+    at_once = False
+    """Whether a thread that has a step to write does so sooner than another one would be woken for it."""
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -110,6 +112,8 @@ class Threaded(BaseCheckpointSaver[Any]):
 
 class LearngateSqliteSaver(Threaded, SqliteSaver):
     """LangGraph's `SqliteSaver` in both colours, its errors of the driver in our words."""
+
+    at_once = True
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.connect())
