@@ -43,11 +43,11 @@ def fuse(
         scaled_lexical = {i: score * trust.get(i, 0.0) for i, score in scaled_lexical.items()}
     fused = [
         Fused(
-            id=i,
-            score=weight * scaled_dense.get(i, 0.0) + (1 - weight) * scaled_lexical.get(i, 0.0),
-            dense=dense.get(i, 0.0),
-            lexical=lexical.get(i, 0.0),
-            why="both" if i in dense and i in lexical else "dense" if i in dense else "lexical",
+            i,
+            weight * scaled_dense.get(i, 0.0) + (1 - weight) * scaled_lexical.get(i, 0.0),
+            dense.get(i, 0.0),
+            lexical.get(i, 0.0),
+            "lexical" if i not in dense else "both" if i in lexical else "dense",
         )
         for i in dense.keys() | lexical.keys()
     ]

@@ -52,7 +52,8 @@ class _Form:
         for values in found:
             row = [*values]
             for number, read in self.reads:
-                row[number] = read(row[number])
+                if row[number] is not None:
+                    row[number] = read(row[number])
             rows.append(self.row(row))
         return rows
 
@@ -95,9 +96,7 @@ class Prepared:
         if connection.dialect.name != "sqlite":
             connection.execute(self.statement, rows[0] if len(rows) == 1 else [*rows])
             return
-        form = self._form(connection.dialect, rows[0])
-        for row in rows:
-            _driven(connection, form, row)
+        _driven(connection, self._form(connection.dialect, rows[0]), *rows)
 
     def _form(self, dialect: Dialect, given: Given) -> _Form:
         shape = (*given, *(len(value) for value in given.values() if isinstance(value, list)))
@@ -126,12 +125,12 @@ class Prepared:
         )
 
 
-def _driven(connection: Connection, form: _Form, given: Given) -> tuple[list[Any], int]:
+def _driven(connection: Connection, form: _Form, *given: Given) -> tuple[list[Any], int]:
     """Return what the driver finds, and the number of the row that it added last."""
     driver: Any = connection.connection.dbapi_connection
-    values = form.values(given)
+    values = [form.values(one) for one in given]
     try:
-        cursor = driver.execute(form.sql, values)
+        cursor = driver.execute(form.sql, values[0]) if len(values) == 1 else driver.executemany(form.sql, values)
         return cursor.fetchall(), cursor.lastrowid or 0
     except sqlite3.Error as error:
         raise DBAPIError.instance(form.sql, None, error, sqlite3.Error, hide_parameters=True) from error
