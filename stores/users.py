@@ -29,6 +29,8 @@ READ = tuple(field.name for field in fields(UserMemory))
 """What a memory is made of: columns of the same names, which come first in the rows that are read here."""
 ITEM_COST = 24
 """Characters that an item costs in a prompt beside its text: its dash, kind and id, and rounding to tokens."""
+ITEM_USUAL = 72
+"""What one costs as a rule, or more: so many as fit at that are looked at before all that could fit are."""
 MANY = 1000
 """So many are ranked where some of the first are kept for other namespaces."""
 
@@ -151,11 +153,8 @@ class Users:
         """
         room = budget * 4
         spaces = None if namespace is None else lineage(namespace)
-        mine, within = (_MINE, {}) if spaces is None else (_SERVED, {"spaces": spaces})
-        with self._db.look() as connection:
-            # No more of them fit, however short they are: those beyond need not be looked at.
-            first = mine.all(connection, {"user_id": user_id, "most": room // ITEM_COST + 1, **within})
-        if sum(len(row.text) + ITEM_COST for row in first) <= room:
+        first, fit = self._first(user_id, spaces, room)
+        if fit:
             return Hits(MemoryHit(_memory(row), 1.0) for row in first)
         if not query.strip():
             # A picture without a word asks for nothing in particular: then the latest go first.
@@ -173,6 +172,19 @@ class Users:
             more = _within(left, [(there[name], 0.0) for name in latest if name in there])
             hits = sorted(hits + [hit for hit in more if hit.shown], key=lambda hit: not hit.shown)
         return Hits(hits, note=ranked.note)
+
+    def _first(self, user_id: str, spaces: Sequence[str] | None, room: int) -> tuple[Sequence[Any], bool]:
+        """Return a user's memories, pinned ones first, as far as they could fit; and whether all of them do."""
+        mine, within = (_MINE, {}) if spaces is None else (_SERVED, {"spaces": spaces})
+        for cost in (ITEM_USUAL, ITEM_COST):
+            most = room // cost + 1
+            with self._db.look() as connection:
+                first = mine.all(connection, {"user_id": user_id, "most": most, **within})
+            fit = sum(len(row.text) + ITEM_COST for row in first) <= room
+            # Of the usual length no more of them fit; but of pinned ones every one that could is looked at.
+            if len(first) < most or (not fit and not first[-1].pinned):
+                break
+        return first, fit
 
     def _relevant(
         self, user_id: str, spaces: Sequence[str] | None, query: str, pinned: Sequence[int]
