@@ -22,13 +22,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
     Select,
     String,
     and_,
-    bindparam,
     func,
     insert,
     literal,
@@ -41,7 +39,7 @@ from learngate.stores.database import Database
 from learngate.stores.errors import ConfigurationError, Conflict, StoreUnusable
 from learngate.stores.head import START, FileId, Head, Tip
 from learngate.stores.lexical import search_body
-from learngate.stores.lists import parts
+from learngate.stores.lists import among, parts
 from learngate.stores.prepared import Prepared
 from learngate.stores.tables import decisions, learnings, ledger, revisions
 from learngate.stores.text import is_alias
@@ -388,13 +386,8 @@ _SIGNATURE = (
 )
 
 
-def among(key: ColumnElement[int]) -> ColumnElement[bool]:
-    """Return the condition by which `readable` asks for rows."""
-    return key.in_(bindparam("ids", expanding=True))
-
-
 _ANY = select(learnings).where(among(learnings.c.id))
-_ACTIVE = _ANY.where(learnings.c.namespace.in_(bindparam("spaces", expanding=True)), learnings.c.status == "active")
+_ACTIVE = _ANY.where(among(learnings.c.namespace, "spaces"), learnings.c.status == "active")
 _LEARNINGS = {
     (which, has_key): Prepared(signed(query) if has_key else query)
     for which, query in (("any", _ANY), ("active", _ACTIVE))

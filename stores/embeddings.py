@@ -19,6 +19,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, an
 from learngate.stores.asking import Asking, NotEmbedded, Refused
 from learngate.stores.database import Database, upsert
 from learngate.stores.embedders import LocalEmbeddings, embedder_name, floor_of
+from learngate.stores.lists import among
 from learngate.stores.tables import embeddings, learnings, turns, user_memories
 from learngate.stores.text import fingerprint, words
 
@@ -68,7 +69,7 @@ SOURCES = {
 def _texts(kind: str) -> Select[Any]:
     source = SOURCES[kind]
     return select(source.key.label("id"), source.table.c.scope, source.text.label("text")).where(
-        source.key.in_(bindparam("ids", expanding=True)), source.active
+        among(source.key), source.active
     )
 
 
@@ -91,7 +92,7 @@ def _with_vectors(kind: str) -> Select[Any]:
 def _of_scope(kind: str, *, some: bool) -> Select[Any]:
     source = SOURCES[kind]
     query = _with_vectors(kind).where(source.table.c.scope == bindparam("its"), source.active)
-    return query.where(source.key.in_(bindparam("ids", expanding=True))) if some else query
+    return query.where(among(source.key)) if some else query
 
 
 class Vectors:

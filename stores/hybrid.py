@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from math import log
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import func, select
 
 from learngate.stores import lexical
 from learngate.stores.database import Database
 from learngate.stores.embedders import MANY
 from learngate.stores.embeddings import SOURCES
 from learngate.stores.fusion import Fused, fuse
+from learngate.stores.lists import among
 from learngate.stores.meaning import Hits, Meaning
 from learngate.stores.text import words
 
@@ -32,10 +33,7 @@ learning's was found by meaning and lost again to such rows.
 # Built once: building a statement takes longer than it takes to run.
 _FEW = {
     kind: select(func.count()).select_from(
-        select(source.key)
-        .where(source.table.c.scope.in_(bindparam("scopes", expanding=True)), source.active)
-        .limit(MANY)
-        .subquery()
+        select(source.key).where(among(source.table.c.scope, "scopes"), source.active).limit(MANY).subquery()
     )
     for kind, source in SOURCES.items()
 }

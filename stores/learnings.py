@@ -11,13 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from learngate.stores import gate, lexical
-from learngate.stores.audit import Ledger, among, readable
+from learngate.stores.audit import Ledger, readable
 from learngate.stores.copies import Told, says_no_more
 from learngate.stores.database import Database
 from learngate.stores.errors import Conflict, InvalidInput, NotFound
 from learngate.stores.guard import Count, Name, Namespace, guarded
 from learngate.stores.hybrid import HybridSearch
-from learngate.stores.lists import parts
+from learngate.stores.lists import among, parts
 from learngate.stores.meaning import Hits
 from learngate.stores.records import (
     Decision,

@@ -1,9 +1,11 @@
-"""Long lists in statements: a part at a time."""
+"""Lists in statements: given when they run, and long ones a part at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, bindparam
 
 Value = TypeVar("Value")
 
@@ -16,3 +18,8 @@ def parts(values: Iterable[Value]) -> Iterator[list[Value]]:
     every = [*values]
     for start in range(0, len(every), PART):
         yield every[start : start + PART]
+
+
+def among(column: ColumnElement[Any], name: str = "ids") -> ColumnElement[bool]:
+    """Return the condition that a column is one of a list, which a statement is given under this name."""
+    return column.in_(bindparam(name, expanding=True))

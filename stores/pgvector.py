@@ -28,7 +28,7 @@ from sqlalchemy import (
 from learngate.stores.changes import MANY, Seen, to_look_at
 from learngate.stores.database import Database
 from learngate.stores.embeddings import SOURCES, Vector, Vectors
-from learngate.stores.lists import parts
+from learngate.stores.lists import among, parts
 from learngate.stores.tables import embeddings
 
 MAX_SCOPES = 100_000
@@ -240,7 +240,7 @@ def _compared(length: int, *, nearest: bool) -> Select[Any] | CompoundSelect[Any
     held = select(_rows.row_id, distance.label("distance")).where(
         _rows.kind == bindparam("kind"),
         _rows.embedder == bindparam("embedder"),
-        _rows.scope.in_(bindparam("scopes", expanding=True)),
+        among(_rows.scope, "scopes"),
         # A process with another embedder of this name may have put in vectors of another length.
         func.vector_dims(_rows.vector) == length,
     )

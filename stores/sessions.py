@@ -18,7 +18,7 @@ from learngate.stores.evidence import Candidate, weighed
 from learngate.stores.fusion import Fused
 from learngate.stores.guard import AnyText, Count, Name, guarded
 from learngate.stores.hybrid import HybridSearch
-from learngate.stores.lists import parts
+from learngate.stores.lists import among, parts
 from learngate.stores.meaning import Hits
 from learngate.stores.prepared import Prepared
 from learngate.stores.records import ROOT, ReflectionStatus, Session, Turn, TurnHit, now
@@ -262,7 +262,7 @@ class Sessions:
             before, after = tree.beside(connection, best) if beside else ({}, {})
             loaded: dict[int, Turn] = {}
             for part in parts({*best, *before.values(), *after.values()}):
-                loaded |= tree.load(connection, tree.WHOLE.where(tree.among(part), turns.c.scope == scope))
+                loaded |= tree.load(connection, tree.WHOLE.where(turns.c.seq.in_(part), turns.c.scope == scope))
         hits = [
             TurnHit(
                 loaded[seq],
@@ -361,7 +361,7 @@ _CANDIDATES = select(
     turns.c.session_id,
     turns.c.happened_at,
     func.substr(turns.c.body, 1, SPOKEN).label("body"),
-).where(turns.c.seq.in_(bindparam("seqs", expanding=True)), turns.c.scope == bindparam("scope"))
+).where(among(turns.c.seq, "seqs"), turns.c.scope == bindparam("scope"))
 
 
 def _candidates(connection: Connection, scope: str, scores: Mapping[int, float]) -> list[Candidate]:
@@ -376,7 +376,7 @@ def _candidates(connection: Connection, scope: str, scores: Mapping[int, float])
 
 _IDS = Prepared(
     select(messages.c.id)
-    .where(messages.c.turn_seq.in_(bindparam("seqs", expanding=True)))
+    .where(among(messages.c.turn_seq, "seqs"))
     .order_by(messages.c.turn_seq, messages.c.position)
 )
 _STANDING = Prepared(select(sessions.c.user_id, sessions.c.newest).where(sessions.c.id == bindparam("session_id")))

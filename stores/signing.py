@@ -10,9 +10,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, Select, delete, func, select
 
 from learngate.stores import gate
-from learngate.stores.audit import NO_KEY, Kind, Ledger, Link, Page, among, readable, rows_of, signed
+from learngate.stores.audit import NO_KEY, Kind, Ledger, Link, Page, readable, rows_of, signed
 from learngate.stores.errors import ConfigurationError, Conflict
 from learngate.stores.head import START, Head, Tip
+from learngate.stores.lists import among
 from learngate.stores.tables import decisions, learnings, ledger, proposals, revisions
 
 BATCH = 500

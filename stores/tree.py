@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any, get_args
 
 from sqlalchemy import (
     BindParameter,
-    ColumnElement,
     Connection,
     Integer,
     Select,
@@ -26,7 +25,7 @@ from learngate.stores.changes import note_new
 from learngate.stores.database import upsert
 from learngate.stores.erasing import is_erased
 from learngate.stores.errors import NotFound, StoreUnusable
-from learngate.stores.lists import parts
+from learngate.stores.lists import among, parts
 from learngate.stores.prepared import Prepared
 from learngate.stores.records import ROOT, Recalled, ReflectionStatus, Turn, TurnStatus, now
 from learngate.stores.tables import PLACE, effects, messages, place_checksum, recalls, sessions, turns
@@ -44,14 +43,10 @@ _SEQ_OF = Prepared(select(_turns.seq).where(_turns.session_id == _session_id, _t
 _NEWEST = select(sessions.c.newest).where(sessions.c.id == _session_id).scalar_subquery()
 _SAID = Prepared(
     select(messages.c.turn_seq, messages.c.data)
-    .where(messages.c.turn_seq.in_(bindparam("seqs", expanding=True)))
+    .where(among(messages.c.turn_seq, "seqs"))
     .order_by(messages.c.turn_seq, messages.c.position)
 )
-_RECALLED = (
-    select(recalls)
-    .where(recalls.c.turn_seq.in_(bindparam("seqs", expanding=True)))
-    .order_by(recalls.c.kind, recalls.c.rank)
-)
+_RECALLED = select(recalls).where(among(recalls.c.turn_seq, "seqs")).order_by(recalls.c.kind, recalls.c.rank)
 _above = turns.alias("above")
 _same = turns.alias("same")
 _parent = func.coalesce(bindparam("after", type_=String), sessions.c.newest)
@@ -67,7 +62,7 @@ _parent_id = select(_above.c.id).where(_above.c.seq == _turns.parent_seq).scalar
 _searched = {_turns.body, _turns.before, _turns.scope}
 WHOLE = select(*(column for column in _turns if column not in _searched), _parent_id.label("parent_id"))
 """Turns as `load` takes them."""
-_NAMED = Prepared(WHOLE.where(_turns.session_id == _session_id, _turns.id.in_(bindparam("ids", expanding=True))))
+_NAMED = Prepared(WHOLE.where(_turns.session_id == _session_id, among(_turns.id)))
 _MARK = Prepared(
     update(turns)
     .where(_turns.session_id == bindparam("its"), _turns.id == bindparam("turn"), _turns.reflection != "done")
@@ -198,11 +193,6 @@ def mark(
     _MARK.run(connection, named | {"why": None if error is None else clean(error), "failed": failed})
 
 
-def among(seqs: Iterable[int]) -> ColumnElement[bool]:
-    """Return the condition that a turn is one of these."""
-    return _turns.seq.in_([*seqs])
-
-
 def seq_of(connection: Connection, session_id: str, turn_id: str) -> int | None:
     """Return the sequence number of a turn; `None` where the session has no such turn."""
     found = _SEQ_OF.first(connection, {"session_id": session_id, "turn_id": turn_id})
@@ -264,7 +254,7 @@ def beside(connection: Connection, seqs: Sequence[int]) -> tuple[dict[int, int],
     after: dict[int, int] = {}
     for part in parts(seqs):
         parents = select(_turns.seq, above.c.seq).join(above, above.c.seq == _turns.parent_seq)
-        parents = parents.where(among(part), above.c.status == "complete")
+        parents = parents.where(_turns.seq.in_(part), above.c.status == "complete")
         before |= dict(connection.execute(parents).all())
         children = select(_turns.parent_seq, _turns.seq).where(_turns.parent_seq.in_(part), complete)
         after |= dict(connection.execute(children.order_by(_turns.seq)).all())

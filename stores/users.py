@@ -16,6 +16,7 @@ from learngate.stores.errors import InvalidInput, NotFound, StoreUnusable
 from learngate.stores.fusion import Fused
 from learngate.stores.guard import AnyText, Count, Name, Namespace, guarded
 from learngate.stores.hybrid import CANDIDATES, HybridSearch
+from learngate.stores.lists import among
 from learngate.stores.meaning import Hits
 from learngate.stores.prepared import Prepared
 from learngate.stores.records import MemoryHit, MemoryOperation, UserMemory, now
@@ -38,15 +39,13 @@ MANY = 1000
 # Built once: building a statement takes longer than it takes to run. A recall reads a hundred rows: no more of each
 # than it takes.
 _READ = select(*(_memories[name] for name in (*READ, "checksum", "valid_to")))
-_THESE = Prepared(_READ.where(_memories.id.in_(bindparam("ids", expanding=True))))
+_THESE = Prepared(_READ.where(among(_memories.id)))
 _ACTIVE = _READ.where(_memories.user_id == bindparam("user_id"), _memories.valid_to.is_(None)).order_by(
     _memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc()
 )
 _LATEST = _ACTIVE.limit(bindparam("most", type_=Integer))
 _MINE = Prepared(_LATEST)
-_SERVED = Prepared(
-    _LATEST.where(or_(_memories.namespace.is_(None), _memories.namespace.in_(bindparam("spaces", expanding=True))))
-)
+_SERVED = Prepared(_LATEST.where(or_(_memories.namespace.is_(None), among(_memories.namespace, "spaces"))))
 _MINE_BY_ID = _ACTIVE.where(_memories.id == bindparam("id"))
 
 

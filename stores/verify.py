@@ -15,7 +15,6 @@ from learngate.stores.audit import (
     Key,
     Kind,
     Ledger,
-    among,
     behind,
     has_head,
     on_chain,
@@ -24,6 +23,7 @@ from learngate.stores.audit import (
     signed,
 )
 from learngate.stores.head import START, Head, Tip
+from learngate.stores.lists import among
 from learngate.stores.signing import newest_signed, removable
 from learngate.stores.tables import decisions, learnings, ledger, revisions
 from learngate.stores.text import digest
