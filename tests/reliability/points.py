@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
-from learngate.stores import Memory
+from learngate.stores import Memory, prepared
 
 WRITE = re.compile(r'\s*(INSERT|UPDATE|DELETE)(?: OR \w+)?(?: INTO| FROM)?\s+"?(?:main"?\.)?"?(\w+)', re.IGNORECASE)
 
@@ -31,6 +31,7 @@ class Points:
         """Name every write from now on, the checkpointer's too."""
         event.listen(Engine, "before_cursor_execute", self._before)
         event.listen(Engine, "after_cursor_execute", self._after)
+        self._watch_prepared()
         self._watch_commits()
         saver = memory.checkpointer()
         for step in ("put", "put_writes"):
@@ -58,6 +59,18 @@ class Points:
         if written:
             self._transaction.last = _named(written)
             self.reach(f"after {_named(written)}")
+
+    def _watch_prepared(self) -> None:
+        """Name what is handed to the driver past SQLAlchemy, too."""
+        driven = prepared._driven
+
+        def watched(connection: Any, form: Any, *given: Any) -> Any:
+            self._before(connection, None, form.sql)
+            result = driven(connection, form, *given)
+            self._after(connection, None, form.sql)
+            return result
+
+        prepared._driven = watched
 
     def _watch_commits(self) -> None:
         commit = DefaultDialect.do_commit
