@@ -36,6 +36,8 @@ from learngate.stores.text import MESSAGE_LIMIT, check_name, check_text
 
 RESUMING = "__pregel_resuming"
 """LangGraph's mark on a subgraph that goes on after a stop; its parent hands its input over once more."""
+OF_PARENT = {"__pregel_checkpointer", "__pregel_durability"}
+"""Where LangGraph keeps, for a subgraph, what writes its steps, and when."""
 CARRIED = ("_output_mapper", "_state_mapper", "_serde_allowlist")
 """What LangGraph sets on a compiled graph after it is made: no argument of its class."""
 EXPECTED = 'pass {"messages": [("user", "…")]}'
@@ -84,8 +86,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         if self._resumes(input):
             _check_kept(self.get_state(ensure_config(config)))
         config = _marked(input, config)
-        at_once = getattr(self.checkpointer, "at_once", False)
-        durable = self._durable(input, options, at_once=at_once)
+        durable = self._durable(input, options, at_once=self._writes_at_once(config))
         yield from super().stream(admitted, config, context=context, **durable)
 
     async def astream(
@@ -214,13 +215,17 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
     def _resumes(self, given: Any) -> bool:
         return isinstance(given, Command) and isinstance(self.checkpointer, BaseCheckpointSaver)
 
+    def _writes_at_once(self, config: RunnableConfig | None) -> bool:
+        """Whether a step is written sooner than another thread is woken for it; a parent decides for itself."""
+        given = ensure_config(merge_configs(self.config, config))["configurable"]
+        return bool(getattr(self.checkpointer, "at_once", False)) and not OF_PARENT.intersection(given)
+
     def _durable(self, given: Any, options: dict[str, Any], *, at_once: bool = False) -> dict[str, Any]:
-        """Write each step before the next begins, of a resume or `at_once`, where "async" is asked for or meant.
+        """Write each step of a resume, or any `at_once`, before the next begins, even where "async" is asked for.
 
         A process that dies while a decision is written would keep the answer, but not who gave it.
         """
-        asked = options.get("durability")
-        lazy = asked in (None, "async")
+        lazy = options.get("durability") in (None, "async") and "checkpoint_during" not in options
         return {**options, "durability": "sync"} if lazy and (at_once or self._resumes(given)) else options
 
     def _check_edits(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> None:

@@ -16,6 +16,9 @@ from learngate.stores.errors import InvalidInput
 from learngate.stores.records import ROOT, Turn
 from learngate.stores.sessions import Placement, Sessions
 
+LEFT = ("noted", "outcome", "proposal", "review")
+"""What the last turn may have left."""
+
 
 def begin_turn(
     state: State, config: RunnableConfig, runtime: Runtime[Context], *, sessions: Sessions, kept_turns: int
@@ -59,8 +62,8 @@ def begin_turn(
         "head": head,
         "turn": turn,
         "recall": {"history": [], "memories": [], "learnings": []},
-        # Nothing is written over nothing: a checkpoint keeps what is written. At first all of them are.
-        **{key: None for key in ("noted", "outcome", "proposal", "review") if state.get(key, True)},
+        # A checkpoint keeps what is written: nothing is not written over nothing, but once where there was no key.
+        **{key: None for key in LEFT if state.get(key, ...) not in (None, [])},
     }
 
 

@@ -11,6 +11,11 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, null, s
 from learngate.stores.prepared import Prepared
 from learngate.stores.tables import changes, embeddings
 
+MANY = 1000
+"""So many changed rows are asked for by number; where there are more, the whole scope is looked at."""
+FAR = 20_000
+"""A scope that was last looked at so many changes ago, in whatever scope, is looked at as a whole."""
+
 # Built once: building a statement takes longer than these take to run.
 _NOTE = Prepared(insert(changes))
 _DROP_VECTORS = delete(embeddings).where(
@@ -23,17 +28,13 @@ _OF_SCOPE = Prepared(
         _NEWEST.add_columns(null().label("row_id")),
         select(changes.c.seq, changes.c.row_id).where(
             changes.c.seq > bindparam("cursor"),
+            changes.c.seq <= bindparam("cursor") + FAR,
             changes.c.kind == bindparam("of"),
             changes.c.scope == bindparam("within"),
         ),
     )
 )
 """Where the cursor stands, and behind it what changed of a scope, in one question: each search asks it."""
-
-MANY = 1000
-"""So many changed rows are asked for by number; where there are more, the whole scope is looked at."""
-FAR = 20_000
-"""A scope that was last looked at so many changes ago, in whatever scope, is looked at as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,6 @@ class Mirror:
 
     def __init__(self, database: Database, *, store: str, embedder: str, dimensions: int) -> None:
         self._db = database
-        import numpy as np
-
         self._store = store
         self._embedder = embedder
         self._dimensions = dimensions
@@ -62,6 +60,8 @@ class Mirror:
         if database.dialect == "postgresql":
             self._as_long = func.vector_dims(embeddings.c.vector) == dimensions
         else:
+            import numpy as np
+
             self._as_long = func.length(embeddings.c.vector) == len(sealed(np.zeros(dimensions, np.float32)))
         # A row's vectors go in the transaction that changes it, so that one with a vector is as it was.
         self._stale = ~_current & (_its.kind != MARKER) & self._mine

@@ -16,7 +16,9 @@ from sqlalchemy import CompoundSelect, Connection, Dialect, Insert, Select, Text
 from sqlalchemy.exc import DBAPIError, StatementError
 
 Given = Mapping[str, Any]
-KEPT = 64
+LONG = 100
+"""A longer list is left to SQLAlchemy: a statement is kept for each length."""
+KEPT = 256
 """So many forms of a statement are kept: by what is given, and for how many values in each list."""
 
 
@@ -70,7 +72,8 @@ class Prepared:
 
     def all(self, connection: Connection, given: Given) -> Sequence[Any]:
         """Return what a SELECT finds, as named tuples."""
-        if connection.dialect.name != "sqlite":
+        lists = (value for value in given.values() if isinstance(value, list))
+        if connection.dialect.name != "sqlite" or any(len(one) > LONG for one in lists):
             return connection.execute(self.statement, given).all()
         form = self._form(connection.dialect, given)
         found, _ = _driven(connection, form, given)
@@ -129,11 +132,18 @@ def _driven(connection: Connection, form: _Form, *given: Given) -> tuple[list[An
     """Return what the driver finds, and the number of the row that it added last."""
     driver: Any = connection.connection.dbapi_connection
     values = [form.values(one) for one in given]
+    cursor = driver.cursor()
     try:
-        cursor = driver.execute(form.sql, values[0]) if len(values) == 1 else driver.executemany(form.sql, values)
+        if len(values) == 1:
+            cursor.execute(form.sql, values[0])
+        else:
+            cursor.executemany(form.sql, values)
         return cursor.fetchall(), cursor.lastrowid or 0
     except sqlite3.Error as error:
         raise DBAPIError.instance(form.sql, None, error, sqlite3.Error, hide_parameters=True) from error
+    finally:
+        # Where a row cannot be read, it would stay open, with its snapshot, for as long as anybody keeps the error.
+        cursor.close()
 
 
 def _row(names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:

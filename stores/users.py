@@ -26,7 +26,7 @@ from learngate.stores.tree import claim_effect, reflected, settled
 
 _memories = user_memories.c
 
-READ = tuple(field.name for field in fields(UserMemory))
+_FIELDS = tuple(field.name for field in fields(UserMemory))
 """What a memory is made of: columns of the same names, which come first in the rows that are read here."""
 ITEM_COST = 24
 """Characters that an item costs in a prompt beside its text: its dash, kind and id, and rounding to tokens."""
@@ -38,7 +38,7 @@ MANY = 1000
 
 # Built once: building a statement takes longer than it takes to run. A recall reads a hundred rows: no more of each
 # than it takes.
-_READ = select(*(_memories[name] for name in (*READ, "checksum", "valid_to")))
+_READ = select(*(_memories[name] for name in (*_FIELDS, "checksum", "valid_to")))
 _THESE = Prepared(_READ.where(among(_memories.id)))
 _ACTIVE = _READ.where(_memories.user_id == bindparam("user_id"), _memories.valid_to.is_(None)).order_by(
     _memories.pinned.desc(), _memories.updated_at.desc(), _memories.id.desc()
@@ -152,8 +152,8 @@ class Users:
         """
         room = budget * 4
         spaces = None if namespace is None else lineage(namespace)
-        first, fit = self._first(user_id, spaces, room)
-        if fit:
+        first = self._first(user_id, spaces, room)
+        if sum(len(row.text) + ITEM_COST for row in first) <= room:
             return Hits(MemoryHit(_memory(row), 1.0) for row in first)
         if not query.strip():
             # A picture without a word asks for nothing in particular: then the latest go first.
@@ -172,18 +172,21 @@ class Users:
             hits = sorted(hits + [hit for hit in more if hit.shown], key=lambda hit: not hit.shown)
         return Hits(hits, note=ranked.note)
 
-    def _first(self, user_id: str, spaces: Sequence[str] | None, room: int) -> tuple[Sequence[Any], bool]:
-        """Return a user's memories, pinned ones first, as far as they could fit; and whether all of them do."""
+    def _first(self, user_id: str, spaces: Sequence[str] | None, room: int) -> Sequence[Any]:
+        """Return a user's memories, pinned ones first: all of them, or more than fit."""
         mine, within = (_MINE, {}) if spaces is None else (_SERVED, {"spaces": spaces})
         for cost in (ITEM_USUAL, ITEM_COST):
             most = room // cost + 1
             with self._db.look() as connection:
                 first = mine.all(connection, {"user_id": user_id, "most": most, **within})
-            fit = sum(len(row.text) + ITEM_COST for row in first) <= room
-            # Of the usual length no more of them fit; but of pinned ones every one that could is looked at.
-            if len(first) < most or (not fit and not first[-1].pinned):
+            sizes = [len(row.text) + ITEM_COST for row in first]
+            left = room
+            for size in sizes:
+                left -= size if size <= left else 0
+            # More are looked at where all of these fit, where others may be pinned, and where one more has room.
+            if len(first) < most or (sum(sizes) > room and not first[-1].pinned and left < ITEM_USUAL):
                 break
-        return first, fit
+        return first
 
     def _relevant(
         self, user_id: str, spaces: Sequence[str] | None, query: str, pinned: Sequence[int]
@@ -371,7 +374,7 @@ def _memory(row: Row[Any]) -> UserMemory:
 
 
 def _as_it_is(row: Row[Any]) -> UserMemory:
-    return UserMemory(*row[: len(READ)])
+    return UserMemory(*row[: len(_FIELDS)])
 
 
 def _may_see(row: Row[Any], user_id: str, spaces: Sequence[str] | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -187,15 +188,24 @@ def teach(memory: Memory, session: str = "s", **saver: Any) -> None:
 QUESTION = say("Which ETFs are better when comparing duration?", "asked")
 
 
+def run(graph: Any, given: Any, config: Any, *, durability: str | None = None, **options: Any) -> Any:
+    """Invoke a graph; in "async" on an event loop, because on SQLite `invoke` writes each step before the next."""
+    if durability is not None:
+        options["durability"] = durability
+    if durability == "async":
+        return asyncio.run(graph.ainvoke(given, config, **options))
+    return graph.invoke(given, config, **options)
+
+
 def carry_on(graph: Any, config: dict[str, Any], *, answer: str = "approve", **options: Any) -> dict[str, Any]:
     """Do what a host does after a stop: go on, answer at the gate, or deliver the message again."""
     result: dict[str, Any] = {}
     for _ in range(6):
         state = graph.get_state(config)
         if state.interrupts:
-            result = graph.invoke(Command(resume=answer), config, **options)
+            result = run(graph, Command(resume=answer), config, **options)
         elif state.tasks:  # not `next`: a step that failed after it had written is no longer in it
-            result = graph.invoke(None, config, **options)
+            result = run(graph, None, config, **options)
         else:
             return result
     raise AssertionError(f"the run does not end: {graph.get_state(config)}")

@@ -22,6 +22,7 @@ from tests.graph.support import (
     once,
     opened,
     rows,
+    run,
     teach,
     thread,
 )
@@ -36,7 +37,7 @@ def die(url: str, durability: str, node: str, when: str) -> None:
     with opened(url) as memory:
         graph = full_graph(memory, full_model())
         config = {**thread("s"), "callbacks": [Fault(node, when, kill=True)]}
-        graph.invoke(QUESTION, config, context=ANA, durability=durability)
+        run(graph, QUESTION, config, context=ANA, durability=durability)
         carry_on(graph, config, durability=durability)
 
 

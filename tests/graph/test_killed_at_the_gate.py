@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, event
 
 from learngate.graph import Context, build_graph
 from learngate.stores import Memory
-from tests.graph.support import ANA, INSIGHT, Fault, opened, proposing, rows, say, thread
+from tests.graph.support import ANA, INSIGHT, Fault, opened, proposing, rows, run, say, thread
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.graph.preload"])
@@ -23,7 +23,7 @@ KIM = Context("ana", "finance", reviewer="kim")
 
 def ask(memory: Memory, durability: str) -> Any:
     graph = build_graph(memory, model=proposing())
-    graph.invoke(say("Comparing ETFs?", "q1"), S, context=ANA, durability=durability)
+    run(graph, say("Comparing ETFs?", "q1"), S, context=ANA, durability=durability)
     return graph
 
 
@@ -37,7 +37,7 @@ def die_when_it_is_answered(url: str, durability: str) -> None:
     """Be killed when the answer is stored, and not yet whose it is."""
     with opened(url) as memory:
         config = {**S, "callbacks": [Fault("review_learning", "after", kill=True)]}
-        ask(memory, durability).invoke(Command(resume="approve"), config, context=KIM, durability=durability)
+        run(ask(memory, durability), Command(resume="approve"), config, context=KIM, durability=durability)
 
 
 def die_while_it_is_decided(url: str, durability: str) -> None:
@@ -50,13 +50,13 @@ def die_while_it_is_decided(url: str, durability: str) -> None:
     with opened(url) as memory:
         graph = ask(memory, durability)
         event.listen(Engine, "commit", before_commit)
-        graph.invoke(Command(resume="approve"), S, context=KIM, durability=durability)
+        run(graph, Command(resume="approve"), S, context=KIM, durability=durability)
 
 
 def die_after_it_was_decided(url: str, durability: str) -> None:
     with opened(url) as memory:
         config = {**S, "callbacks": [Fault("save_learning", "after", kill=True)]}
-        ask(memory, durability).invoke(Command(resume="approve"), config, context=KIM, durability=durability)
+        run(ask(memory, durability), Command(resume="approve"), config, context=KIM, durability=durability)
 
 
 def go_on(memory: Memory) -> dict[str, Any]:

@@ -166,3 +166,16 @@ def test_a_head_that_is_gone_from_sql_begins_anew(memory: Memory) -> None:
     assert (after["turn"]["parent"], after["head"]) == ("", "")
     with pytest.raises(NotFound):
         memory.sessions.get("s", "gone")
+
+
+@pytest.mark.parametrize(
+    ("left", "cleared"),
+    [({}, True), ({"proposal": None}, False), ({"proposal": {}}, True), ({"proposal": {"id": 1}}, True)],
+    ids=["no key", "nothing", "less than a proposal", "a proposal"],
+)
+def test_only_what_is_there_is_written_over(memory: Memory, left: dict[str, Any], cleared: bool) -> None:
+    state = State(messages=[HumanMessage("Hi", id="q")], delivery=delivery("q"), noted=[], **left)
+    update = begin_turn(state, CONFIG, runtime(None), sessions=memory.sessions, kept_turns=3)
+    assert ("proposal" in update) is cleared
+    assert update.get("proposal") is None
+    assert "noted" not in update

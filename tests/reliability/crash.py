@@ -15,7 +15,7 @@ from langgraph.types import Command
 from learngate.graph import Context, reflect_pending
 from learngate.graph.inbox import resume_decided
 from learngate.stores import Decision, Memory, MemoryOperation, ProposalDraft, Turn
-from tests.graph.support import ANA, QUESTION, full_graph, full_model, once, opened, teach, thread
+from tests.graph.support import ANA, QUESTION, full_graph, full_model, once, opened, run, teach, thread
 from tests.reliability.counting import Count, Databases, Scenario, Tally, made, processes
 from tests.reliability.points import Points
 from tests.reliability.rows import check_whole, compare, normal
@@ -52,7 +52,7 @@ class Story:
         graph = full_graph(memory, full_model())
         if self.dies == "turn":
             points.watch(memory)
-        graph.invoke(QUESTION, S, context=ANA, durability=self.durability)
+        run(graph, QUESTION, S, context=ANA, durability=self.durability)
         if self.dies == "turn":
             return
         points.watch(memory)
@@ -154,9 +154,9 @@ def go_on(graph: Any, answer: Any, **options: Any) -> None:
     for _ in range(6):
         state = graph.get_state(S)
         if state.interrupts and answer is not None:
-            graph.invoke(Command(resume=answer), S, context=KIM, **options)
+            run(graph, Command(resume=answer), S, context=KIM, **options)
         elif state.tasks and not state.interrupts:
-            graph.invoke(None, S, **options)
+            run(graph, None, S, **options)
         else:
             return
     raise AssertionError(f"the run does not end: {graph.get_state(S)}")
@@ -186,7 +186,7 @@ def killed(databases: Databases, stories: list[Story], rounds: int) -> Iterator[
     for story, point in spread(planned, rounds):
         where = f"{databases.name}, {story.dies} ({story.answer}, {story.way}, {story.durability}), {point}"
         url, tally = databases.copy(taught), Tally()
-        # In "async" the checkpointer writes beside the run, and the last of its writes may not come to be.
+        # In "async", on an event loop, the checkpointer writes beside the run: the last of it may not come to be.
         died = reached(url, story, point) is None
         recovered(url, story, where, tally)
         databases.drop(url)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from learngate.stores import InvalidInput, open_memory
+from learngate.stores import InvalidInput, StoreError, open_memory
 from learngate.stores.prepared import KEPT, Prepared
 from learngate.stores.tables import Json, Moment
 from tests.stores.support import Hashed
@@ -185,3 +185,22 @@ def test_text_is_a_statement_too(database):
     with database.write() as connection:
         number = ADD.add(connection, row("b", at=at))
         assert told.first(connection, {"name": "b"}) == (number, at)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_an_error_that_is_kept_keeps_nothing_open(database):
+    with database.write() as connection:
+        ADD.add(connection, row("whole"))
+        connection.exec_driver_sql("INSERT INTO things (name) VALUES (CAST(x'ff' AS TEXT))")
+    kept = [failing(lambda connection: EVERY.all(connection, {}), on=database._engine) for _ in range(3)]
+    with pytest.raises(StoreError) as told, database.read() as connection:
+        EVERY.all(connection, {})
+    other = database.connect()
+    other.execute("DELETE FROM things WHERE name != 'whole'")
+    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    other.close()
+    with database.write() as connection:
+        ADD.add(connection, row("next"))
+        assert [one.name for one in EVERY.all(connection, {})] == ["whole", "next"]
+    assert kept
+    assert told.value

@@ -80,3 +80,30 @@ def test_a_recall_looks_at_no_more_where_there_is_ten_times_as_much(tmp_path):
             assert memory.users.recall(user, "Is 17 there?", budget=50, namespace="n")
             taken[user] = steps
     assert 0 < taken["many"] < 1.5 * taken["few"]
+
+
+def notes(*lengths):
+    """Return texts of these lengths, the first the oldest."""
+    return [
+        MemoryOperation("add", text=f"{number:03} ".ljust(length, "x")) for number, length in enumerate(lengths)
+    ]
+
+
+def test_memories_that_fit_but_are_not_all_are_no_reason_to_stop():
+    with open_memory("sqlite://", embedder=Hashed()) as memory:
+        # So many of this length fill the room of 600 tokens, and are as many as are looked at first.
+        memory.users.apply("ana", notes(*[46] * 34, *[46] * 6), source=("s", "t"))
+        hits = memory.users.recall("ana", "what is 003?")
+        assert "003" in hits[0].text
+        assert len(hits) > sum(hit.shown for hit in hits)
+
+
+def test_where_the_latest_are_too_long_shorter_ones_behind_them_have_the_room():
+    with open_memory("sqlite://", embedder=Hashed()) as memory:
+        memory.users.apply("ana", notes(*[160] * 60, *[700] * 40), source=("s", "t"))
+        shown = [hit for hit in memory.users.recall("ana", "") if hit.shown]
+        assert [len(hit.text) for hit in shown] == [700] * 3 + [160]
+        for number in range(38):
+            memory.users.update("ana", 61 + number, pinned=True)
+        memory.users.update("ana", 1, pinned=True)
+        assert memory.users.recall("ana", "anything")[3].memory.id == 1
