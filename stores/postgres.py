@@ -110,6 +110,9 @@ class Postgres:
     def meaning(self, error: BaseException) -> tuple[type[LearngateError], str] | None:
         """Return what an error of the driver is to the caller, and what to do; `None` where it is not known."""
         state = getattr(error, "sqlstate", None)
+        if isinstance(error, psycopg.DataError) and state is None:
+            # The driver refuses NUL before the server sees it.
+            return _MEANINGS["22"]
         if state is None:
             return _lost(str(error)) if isinstance(error, psycopg.OperationalError) else None
         return _MEANINGS.get(state) or _MEANINGS.get(state[:2])

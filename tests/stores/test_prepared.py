@@ -29,6 +29,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from learngate.stores import InvalidInput, StoreError, open_memory
 from learngate.stores.prepared import KEPT, Prepared
 from learngate.stores.tables import Json, Moment
+from tests.databases import needs_postgres
 from tests.stores.support import Hashed
 
 things = Table(
@@ -177,6 +178,13 @@ def test_bytes_that_are_no_text_are_an_error_with_no_values_in_it(database):
     assert isinstance(error, DBAPIError)
     assert "decode to UTF-8" in str(error)
     assert error.params is None
+
+
+@needs_postgres
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+def test_a_text_that_postgres_refuses_is_said_to_be_one(database):
+    with pytest.raises(InvalidInput, match="NUL"), database.write() as connection:
+        ADD.add(connection, row("a\0b"))
 
 
 def test_text_is_a_statement_too(database):
