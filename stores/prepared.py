@@ -111,12 +111,13 @@ class Prepared:
         return form
 
     def _made(self, dialect: Dialect, given: Given) -> _Form:
-        writing = isinstance(self.statement, Insert | Update)
-        compiled: Any = self.statement.compile(dialect=dialect, column_keys=[*given] if writing else None)
+        statement: Any = self.statement
+        writing = isinstance(statement, Insert | Update)
+        compiled = statement.compile(dialect=dialect, column_keys=[*given] if writing else None)
         expanded = compiled.construct_expanded_state(given)
         bound = {name: of for of, name in compiled.bind_names.items() if name in expanded.positiontup}
         writes = {name: of.type.dialect_impl(dialect).bind_processor(dialect) for name, of in bound.items()}
-        columns = [] if isinstance(self.statement, Insert | Update) else [*self.statement.selected_columns]
+        columns = [] if writing else [*statement.selected_columns]
         reads = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
         return _Form(
             sql=expanded.statement,
