@@ -23,7 +23,10 @@ Insight = Annotated[
     str | None, typer.Option("--insight", metavar="TEXT", help="The insight itself; - reads it from stdin.")
 ]
 AppliesWhen = Annotated[
-    str | None, typer.Option("--applies-when", metavar="TEXT", help="Which questions it helps with.")
+    str | None,
+    typer.Option(
+        "--applies-when", metavar="TEXT", help="When it helps, in the words of those who will ask: “…; …; …”."
+    ),
 ]
 
 

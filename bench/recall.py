@@ -4,6 +4,7 @@
 
 The questions are our own (`data/recall.json`), in two halves by a hash of their key: floors and weights are
 chosen on one (`chosen`) and judged on the other (`judged`). Every figure comes with a bootstrap interval of 95 %.
+The learnings' triggers are worded as a reflection words them, and once more in a few words (`terse`).
 Writes `results/recall.json`.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from bench import reporting
 from learngate.stores import lexical, open_memory
 from learngate.stores.embedders import FEW, chosen_embedder, floor_of
 from learngate.stores.errors import ConfigurationError
+from learngate.stores.hybrid import shares_named, words_held
 from learngate.stores.memory import Memory
 from learngate.stores.records import ProposalDraft
 from learngate.stores.tables import learnings
@@ -29,9 +32,16 @@ from learngate.stores.tables import learnings
 DATA = Path(__file__).parent / "data" / "recall.json"
 NAMESPACE = "bench"
 K = 5
-SILENT, KEPT = 0.95, {"wordllama": 0.88, "minilm": 0.93}
-"""What is aimed for: the share of far questions that find nothing, and of ordinary ones that find their own."""
+SILENT, KEPT = 0.96, {"wordllama": 0.88, "minilm": 0.93}
+"""What is aimed for: the share of foreign questions that find nothing, and of ordinary ones that find their own.
+
+The other half may fall short of it: what is promised is 0.95.
+"""
 HALVES = ("chosen", "judged")
+KINDS = {"ordinary": "question", "reworded": "reworded", "paraphrase": "paraphrase"}
+"""Questions to which a learning is the answer, and where they stand in the data."""
+FOREIGN = {"far": "far", "other tasks": "other_tasks"}
+"""Questions to which none is."""
 
 
 def half(key: str) -> str:
@@ -46,8 +56,8 @@ def main() -> None:
     data = json.loads(DATA.read_text())
     figures: dict[str, Any] = {
         "learnings": len(data["learnings"]),
-        "questions": {"ordinary": len(data["learnings"]), "paraphrase": len(data["learnings"])}
-        | {"far": len(data["far"]), "near": len(data["learnings"])},
+        "questions": dict.fromkeys((*KINDS, "near"), len(data["learnings"]))
+        | {kind: len(data[field]) for kind, field in FOREIGN.items()},
     }
     for name in parser.parse_args().embedder or sorted(KEPT, reverse=True):
         try:
@@ -62,19 +72,30 @@ def main() -> None:
 
 def measured(name: str, data: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of one embedder, through the search that an agent uses."""
+    floor = floor_of(chosen_embedder(name))
+    figures: dict[str, Any] = {"floor": floor.many, "floor among few": round(floor.among(FEW), 3)}
     with open_memory("sqlite://", embedder=name) as memory:
-        by_id = {}
-        for one in data["learnings"]:
-            draft = ProposalDraft(one["title"], one["insight"], one["applies_when"])
-            by_id[memory.learnings.add(draft, namespace=NAMESPACE, actor="bench").id] = one
-        # A search that had to make the vectors might give up and go by words.
-        list(memory.embed())
-        floor = floor_of(chosen_embedder(name))
-        figures: dict[str, Any] = {"floor": floor.many, "floor among few": round(floor.among(FEW), 3)}
-        figures |= _recall(memory, name, by_id) | _floors(memory, by_id, data["far"]) | _few(memory, data)
-        figures["floor by the rule"] = _rule(name, by_id, data["far"])
+        by_id = _taught(memory, data, NAMESPACE)
+        figures |= _recall(memory, name, by_id) | _floors(memory, by_id, data) | _few(memory, data)
+        figures["floor by the rule"] = _rule(name, by_id, data)
         figures["copies shown once"] = _copies(memory, data)
+    with open_memory("sqlite://", embedder=name) as memory:
+        terse = data | {"learnings": [one | {"applies_when": one["terse"]} for one in data["learnings"]]}
+        figures["terse"] = _floors(memory, _taught(memory, terse, NAMESPACE), terse) | _few(memory, terse)
     return figures
+
+
+def _taught(memory: Memory, data: dict[str, Any], namespace: str) -> dict[int, dict[str, str]]:
+    by_id = {
+        memory.learnings.add(_draft(one), namespace=namespace, actor="bench").id: one for one in data["learnings"]
+    }
+    # A search that had to make the vectors might give up and go by words.
+    list(memory.embed())
+    return by_id
+
+
+def _draft(one: dict[str, str]) -> ProposalDraft:
+    return ProposalDraft(one["title"], one["insight"], one["applies_when"])
 
 
 def _copies(memory: Memory, data: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +104,7 @@ def _copies(memory: Memory, data: dict[str, Any]) -> dict[str, Any]:
     for copy in data["copies"]:
         namespace = f"copy-{copy['of']}"
         for one in (by_key[copy["of"]], copy):
-            draft = ProposalDraft(one["title"], one["insight"], one["applies_when"])
-            memory.learnings.add(draft, namespace=namespace, actor="bench")
+            memory.learnings.add(_draft(one), namespace=namespace, actor="bench")
         once.append((half(copy["of"]), len(memory.learnings.search(copy["insight"], namespace=namespace)) == 1))
     return _by_half(once)
 
@@ -104,7 +124,7 @@ def _recall(memory: Memory, name: str, by_id: dict[int, dict[str, str]]) -> dict
         f"recall@5 {kind} {leg}": _by_half(
             [(half(one["key"]), learning_id in list(find(one[field]))[:K]) for learning_id, one in by_id.items()]
         )
-        for kind, field in (("ordinary", "question"), ("paraphrase", "paraphrase"))
+        for kind, field in KINDS.items()
         for leg, find in legs.items()
     }
 
@@ -133,33 +153,34 @@ def _lexical(memory: Memory, query: str) -> Sequence[int]:
 # -- silent and kept ----------------------------------------------------------------------------------------
 
 
-def _floors(memory: Memory, by_id: dict[int, dict[str, str]], far: Sequence[str]) -> dict[str, Any]:
-    kept: dict[str, list[tuple[str, bool]]] = {"ordinary": [], "paraphrase": []}
-    silent: dict[str, list[tuple[str, bool]]] = {"far": [], "far, by domain": [], "near": []}
+def _floors(memory: Memory, by_id: dict[int, dict[str, str]], data: dict[str, Any]) -> dict[str, Any]:
+    answers: dict[str, list[tuple[str, bool]]] = {}
     for learning_id, one in by_id.items():
         where = half(one["key"])
-        hits = [
-            hit.learning.id for hit in memory.learnings.search(one["question"], namespace=NAMESPACE, k=len(by_id))
+        for kind, field in KINDS.items():
+            hits = [
+                hit.learning.id for hit in memory.learnings.search(one[field], namespace=NAMESPACE, k=len(by_id))
+            ]
+            answers.setdefault(f"kept {kind}", []).append((where, learning_id in hits[:K]))
+            if kind == "ordinary":
+                # The floor is absolute, so what is found without the right one is what is found beside it.
+                answers.setdefault("silent near", []).append((where, not set(hits) - {learning_id}))
+                same = all(by_id[i]["domain"] == one["domain"] for i in hits)
+                answers.setdefault("silent for another domain", []).append((where, same))
+    for kind, field in FOREIGN.items():
+        answers[f"silent {kind}"] = [
+            (half(query), not memory.learnings.search(query, namespace=NAMESPACE)) for query in data[field]
         ]
-        kept["ordinary"].append((where, learning_id in hits[:K]))
-        # The floor is absolute, so what is found without the right one is what is found beside it.
-        silent["near"].append((where, not set(hits) - {learning_id}))
-        silent["far, by domain"].append((where, all(by_id[i]["domain"] == one["domain"] for i in hits)))
-        found = memory.learnings.search(one["paraphrase"], namespace=NAMESPACE, k=K)
-        kept["paraphrase"].append((where, learning_id in {hit.learning.id for hit in found}))
-    silent["far"] = [(half(query), not memory.learnings.search(query, namespace=NAMESPACE)) for query in far]
-    return {f"kept {kind}": _by_half(all_of) for kind, all_of in kept.items()} | {
-        f"silent {kind}": _by_half(all_of) for kind, all_of in silent.items()
-    }
+    return {what: _by_half(all_of) for what, all_of in answers.items()}
 
 
 def _few(memory: Memory, data: dict[str, Any]) -> dict[str, Any]:
     """Return the same with a namespace for each domain: 13 learnings instead of 104."""
     domains = sorted({one["domain"] for one in data["learnings"]})
-    own = {}
-    for one in data["learnings"]:
-        draft = ProposalDraft(one["title"], one["insight"], one["applies_when"])
-        own[one["key"]] = memory.learnings.add(draft, namespace=f"few-{one['domain']}", actor="bench").id
+    own = {
+        one["key"]: memory.learnings.add(_draft(one), namespace=f"few-{one['domain']}", actor="bench").id
+        for one in data["learnings"]
+    }
 
     def asked(query: str, domain: str) -> list[int]:
         return [hit.learning.id for hit in memory.learnings.search(query, namespace=f"few-{domain}", k=K)]
@@ -167,38 +188,50 @@ def _few(memory: Memory, data: dict[str, Any]) -> dict[str, Any]:
     answers: dict[str, list[tuple[str, bool]]] = {}
     for one in data["learnings"]:
         where = half(one["key"])
-        for kind, field in (("ordinary", "question"), ("paraphrase", "paraphrase")):
+        for kind, field in KINDS.items():
             hits = asked(one[field], one["domain"])
             answers.setdefault(f"kept {kind}, among 13", []).append((where, own[one["key"]] in hits))
             if kind == "ordinary":
                 answers.setdefault("silent near, among 13", []).append((where, not set(hits) - {own[one["key"]]}))
-            answers.setdefault(f"silent {kind} of other domains, among 13", []).extend(
-                (where, not asked(one[field], domain)) for domain in domains if domain != one["domain"]
-            )
-    answers["silent far, among 13"] = [
-        (half(query), not asked(query, domain)) for query in data["far"] for domain in domains
-    ]
+                answers.setdefault("silent for another domain, among 13", []).extend(
+                    (where, not asked(one[field], domain)) for domain in domains if domain != one["domain"]
+                )
+    for kind, field in FOREIGN.items():
+        answers[f"silent {kind}, among 13"] = [
+            (half(query), not asked(query, domain)) for query in data[field] for domain in domains
+        ]
     return {what: _by_half(all_of) for what, all_of in answers.items()}
 
 
-def _rule(name: str, by_id: dict[int, dict[str, str]], far: Sequence[str]) -> dict[str, float]:
-    """Return the floor that the chosen half gives: half-way from where it is silent to where it still keeps."""
-    rows, embedder = _vectors(name, by_id), chosen_embedder(name)
-    asked = _unit(embedder.embed_documents([one["question"] for one in by_id.values()]))
+def _rule(name: str, by_id: dict[int, dict[str, str]], data: dict[str, Any]) -> dict[str, float]:
+    """Return the floor that the chosen half gives: the lowest at which foreign questions are silent enough."""
+    strangers = [query for field in FOREIGN.values() for query in data[field] if half(query) == "chosen"]
     mine = [place for place, one in enumerate(by_id.values()) if half(one["key"]) == "chosen"]
-    own = np.sort((asked * rows).sum(axis=1)[mine])
-    strangers = _unit(embedder.embed_documents([query for query in far if half(query) == "chosen"]))
-    nearest = np.sort((strangers @ rows.T).max(axis=1))
-    silent = float(nearest[int(np.ceil(SILENT * len(nearest))) - 1])
-    keeps = float(own[int(np.floor((1 - KEPT[name]) * len(own)))])
+    asked = _reach(name, by_id, [one["question"] for one in by_id.values()])
+    own = np.sort(asked[mine, mine])
+    foreign = _reach(name, by_id, strangers)
     rng = np.random.default_rng(4)
-    few = np.concatenate([(strangers @ rows[rng.permutation(len(rows))[:FEW]].T).max(axis=1) for _ in range(100)])
+    few = np.concatenate([foreign[:, rng.permutation(len(by_id))[:FEW]].max(axis=1) for _ in range(100)])
+    silent = float(np.quantile(foreign.max(axis=1), SILENT))
     return {
         "silent from": round(silent, 3),
         f"silent from, among {FEW}": round(float(np.quantile(few, SILENT)), 3),
-        "keeps up to": round(keeps, 3),
-        "floor": round((silent + keeps) / 2, 2),
+        "keeps up to": round(float(own[int(np.floor((1 - KEPT[name]) * len(own)))]), 3),
+        "floor": math.ceil(silent * 100) / 100,
     }
+
+
+def _reach(name: str, by_id: dict[int, dict[str, str]], queries: Sequence[str]) -> Any:
+    """Return, for each question and learning, the highest floor at which the one finds the other."""
+    rows = _vectors(name, by_id)
+    bodies = {place: _draft(one) for place, one in enumerate(by_id.values())}
+    texts = {place: lexical.search_body(one.title, one.insight, one.applies_when) for place, one in bodies.items()}
+    reach = _unit(chosen_embedder(name).embed_documents([*queries])) @ rows.T
+    for number, query in enumerate(queries):
+        asked = {lexical.stem(word) for word in lexical.content_words(query)}
+        for place, share in shares_named(asked, words_held(asked, texts)).items():
+            reach[number, place] = 1.0 if share == 1 else reach[number, place] / (1 - share)
+    return reach
 
 
 def _unit(raw: Sequence[Sequence[float]]) -> Any:

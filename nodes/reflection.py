@@ -9,6 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from learngate.stores.text import LEARNING_LIMIT, TITLE_LIMIT, clean, words
 
+APPLIES_WHEN = (
+    "when it helps: three or four short situations or questions, separated by semicolons, each worded differently,"
+    " at least two of them as a lay person would put it who does not know the terms or the answer;"
+    " 240 characters at most"
+)
+"""By these a search finds a learning whose advice is worded otherwise than the question."""
+
 
 class MemoryChange(BaseModel):
     """One change to what is known about the user."""
@@ -27,7 +34,7 @@ class Candidate(BaseModel):
 
     title: str = Field(description="a short headline")
     insight: str = Field(description="the insight itself, in one or two sentences that stand alone")
-    applies_when: str = Field(default="", description="which questions it helps with")
+    applies_when: str = Field(default="", description=APPLIES_WHEN)
     rationale: str = Field(default="", description="what in this turn supports it")
 
 

@@ -15,7 +15,7 @@ from langgraph.prebuilt import InjectedState
 from langgraph.types import Command
 
 from learngate.nodes.prompts import PAST_TOOL, past_lines
-from learngate.nodes.reflection import MemoryChange, cleaned, weakness
+from learngate.nodes.reflection import APPLIES_WHEN, MemoryChange, cleaned, weakness
 from learngate.stores.errors import InvalidInput
 from learngate.stores.sessions import Sessions
 from learngate.stores.text import MEMORY_LIMIT, check_text, clean
@@ -42,7 +42,7 @@ def propose_learning(
     insight: str,
     tool_call_id: Annotated[str, InjectedToolCallId],
     state: Annotated[dict[str, Any], InjectedState],
-    applies_when: str = "",
+    applies_when: Annotated[str, APPLIES_WHEN] = "",
 ) -> Command[Any]:
     """Propose one reusable insight that would help anybody who asks something like this.
 

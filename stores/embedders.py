@@ -42,7 +42,7 @@ class Floor:
         return self.many - self.rise * log(MANY / min(max(rows, FEW), MANY)) / log(MANY / FEW)
 
 
-FLOORS = {"wordllama": Floor(0.35, 0.12), "minilm": Floor(0.37, 0.12)}
+FLOORS = {"wordllama": Floor(0.38, 0.14), "minilm": Floor(0.37, 0.12)}
 """Of each local embedder; `bench/recall.py` has the rule."""
 LOCAL = tuple(FLOORS)
 OTHER_FLOOR = Floor(0.30, 0.10)

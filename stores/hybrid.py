@@ -21,7 +21,7 @@ from learngate.stores.text import words
 CANDIDATES = 50
 """How many rows each leg brings before fusion."""
 LEXICAL_FLOOR = 0.50
-"""Share of the query's words, two at the least, that a row must hold where its cosine is below the floor."""
+"""Share of the query's words, two at the least, that lowers the floor of a row, by that share."""
 WEIGHED = frozenset({"learning"})
 """Kinds whose words count by the share of the question that they are.
 
@@ -70,9 +70,8 @@ class HybridSearch:
         least = near.floor.among(self._rows(kind, scopes, near.rows) if floor else MANY)
         ranked = fuse(near.rows, found, trust=_trust(asked, held) if weighed else None)
         if floor:
-            # One word that is shared may be chance, even where it is half of the question.
-            named = {row for row, shared in held.items() if len(shared) >= max(2, LEXICAL_FLOOR * len(asked))}
-            ranked = [row.behind(least) for row in ranked if row.dense >= least or row.id in named]
+            shares = shares_named(asked, held)
+            ranked = [row.behind(least) for row in ranked if kept(row, shares.get(row.id, 0.0), least, near.rows)]
         return Hits(ranked[:k], note=near.note, floor=least)
 
     def _rows(self, kind: str, scopes: Sequence[str], near: Collection[int]) -> int:
@@ -93,6 +92,24 @@ def words_held(asked: set[str], bodies: Mapping[int, str]) -> dict[int, set[str]
     return {
         row: asked & {stem(word) for word in words(lexical.plain(body)) if word[:3] in starts}
         for row, body in bodies.items()
+    }
+
+
+def kept(row: Fused, share: float, floor: float, compared: Collection[int]) -> bool:
+    """Whether a row is more than chance: what it lacks in words it has in meaning.
+
+    With all the words, or with half of them where nothing was compared, it needs no more.
+    """
+    return share == 1 or row.dense >= floor * (1 - share) or (share > 0 and row.id not in compared)
+
+
+def shares_named(asked: set[str], held: Mapping[int, set[str]]) -> dict[int, float]:
+    """Return the share of the query's words that a row holds, of rows that it names: half of them, and two."""
+    # One word that is shared may be chance, even where it is half of the question.
+    return {
+        row: len(shared) / len(asked)
+        for row, shared in held.items()
+        if len(shared) >= max(2, LEXICAL_FLOOR * len(asked))
     }
 
 

@@ -1,9 +1,12 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from learngate.stores import open_memory
 from learngate.stores.embedders import MANY, Floor
-from learngate.stores.hybrid import words_held
+from learngate.stores.fusion import Fused
+from learngate.stores.hybrid import kept, words_held
 from learngate.stores.lexical import content_words, scope_token, search, stem
 from learngate.stores.tables import user_memories
 from learngate.stores.vector_store import in_vector_store
@@ -56,16 +59,50 @@ def test_what_does_not_fit_finds_nothing_though_something_is_nearest(taught, que
     assert len(taught.search(query, namespace="n", floor=False)) == len(RULES)
 
 
-def test_a_row_that_holds_half_of_the_words_is_found_below_the_dense_floor():
-    with open_memory("sqlite://", embedder=Hashed(), dense_floor=1) as memory:
+def test_what_a_row_lacks_in_words_it_must_have_in_meaning():
+    text = draft("Check the expense ratio and the tracking error")
+
+    def why(query, floor):
+        with open_memory("sqlite://", embedder=Hashed(), dense_floor=floor) as memory:
+            memory.learnings.add(text, namespace="n", actor="ana")
+            return [hit.why for hit in memory.learnings.search(query, namespace="n")]
+
+    # Half of its words, and so near.
+    asked = "expense ratio wedding Rome"
+    with open_memory("sqlite://", embedder=Hashed()) as memory:
+        memory.learnings.add(text, namespace="n", actor="ana")
+        near = memory.learnings.search(asked, namespace="n", floor=False)[0].dense
+    assert 0 < near < 0.4
+    assert (why(asked, near), why(asked, 1.9 * near), why(asked, 2.1 * near)) == (["both"], ["lexical"], [])
+    assert why("the expense ratio", 1) == ["lexical"]
+    assert why("expense of a wedding party in Rome", 2 * near) == []
+    # One word that is shared by chance says nothing, also where it is all.
+    assert why("expense", 1) == []
+
+
+class Broken(Hashed):
+    def embed_documents(self, texts):
+        raise ConnectionError("no route")
+
+
+def test_half_of_the_words_are_enough_where_nothing_was_compared():
+    with open_memory("sqlite://", embedder=Broken()) as memory:
         memory.learnings.add(draft("Check the expense ratio and the tracking error"), namespace="n", actor="ana")
-        find = memory.learnings.search
-        [hit] = find("expense ratios, please?", namespace="n")
-        assert (hit.why, 0 < hit.dense < 1) == ("lexical", True)
-        assert find("expense ratios, please?", namespace="n", floor=False)[0].why == "both"
-        assert find("expense of a wedding party in Rome", namespace="n") == []
-        # One word that is shared by chance says nothing.
-        assert find("expense", namespace="n") == []
+        hits = memory.learnings.search("expense ratio wedding Rome", namespace="n")
+        assert [hit.why for hit in hits] == ["lexical"]
+        assert "words alone" in hits.note
+        assert memory.learnings.search("expense wedding in Rome", namespace="n") == []
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_nearer_or_better_named_is_kept_where_less_is(dense, more, share, floor):
+    row = Fused(1, 0.5, dense, 1.0, "both")
+    if kept(row, share, floor, {1}):
+        assert kept(row._replace(dense=min(1, dense + more)), share, floor, {1})
+        assert kept(row, min(1, share + more), floor, {1})
+        assert kept(row, share, floor * more, {1})
+    assert kept(row, 1, floor, {1})
+    assert kept(row, 0, floor, {1}) == (dense >= floor)
 
 
 @pytest.mark.parametrize(
