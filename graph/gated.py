@@ -29,7 +29,7 @@ from langgraph.types import Command, StateSnapshot, StateUpdate
 from learngate.nodes.context import GOES_ON, Caller, caller_of, session_of
 from learngate.nodes.review import HOW_TO_ANSWER
 from learngate.nodes.state import Delivery
-from learngate.stores.errors import InvalidInput, NotAllowed, NotFound
+from learngate.stores.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from learngate.stores.memory import Memory
 from learngate.stores.records import ROOT
 from learngate.stores.text import MESSAGE_LIMIT, check_name, check_text
@@ -80,11 +80,12 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         Raises:
             NotAllowed: the session belongs to somebody else.
             NotFound: nothing to resume: neither the session nor a checkpoint of it is there.
+            Conflict: an answer, where the session's last turn waits for none.
             InvalidInput: nothing to answer, or a text, an id or a thread that cannot be taken.
         """
         admitted = self._admit(input, config, context)
         if self._resumes(input):
-            _check_kept(self.get_state(ensure_config(config)))
+            _check_waits(self.get_state(ensure_config(config)), input)
         config = _marked(input, config)
         durable = self._durable(input, options, at_once=self._writes_at_once(config))
         yield from super().stream(admitted, config, context=context, **durable)
@@ -95,7 +96,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """Stream a run asynchronously, once the caller has been let in; as `stream`."""
         admitted = await asyncio.to_thread(self._admit, input, config, context)
         if self._resumes(input):
-            _check_kept(await self.aget_state(ensure_config(config)))
+            _check_waits(await self.aget_state(ensure_config(config)), input)
         config = _marked(input, config)
         # A consumer who stops listening stops the run now, not when the garbage is collected.
         parts = cast(
@@ -343,15 +344,22 @@ def _check_command(given: Any) -> None:
         raise InvalidInput(f"the answer cannot be kept ({error}): {HOW_TO_ANSWER}") from error
 
 
-def _check_kept(snapshot: StateSnapshot) -> None:
-    """Refuse to resume what no checkpoint knows: LangGraph would take the answer for a new run's input.
+def _check_waits(snapshot: StateSnapshot, given: Command[Any]) -> None:
+    """Refuse an answer that nothing waits for: LangGraph would take it for a new run's input, or for nothing.
 
-    A server that was killed may still have the answer in its queue, but no longer the run it belongs to.
+    A server that was killed may still have the answer in its queue, but no longer the run it belongs to; and who
+    wrote on has left the question behind. Answering twice is harmless: the first decision comes back.
     """
     if snapshot.created_at is None:
         raise NotFound(
             "no checkpoint is left of the run to resume: what it proposed waits in the inbox (learngate review),"
             " and the session goes on with its next message"
+        )
+    undecided = (snapshot.values.get("proposal") or {}).get("status", "pending") == "pending"
+    if given.resume is not None and not snapshot.next and undecided:
+        raise Conflict(
+            "this session does not wait for an answer: what was proposed in it waits in the inbox"
+            " (learngate review, or memory.learnings.decide(…))"
         )
 
 

@@ -11,7 +11,7 @@ from langgraph.types import Command
 
 from learngate.graph import aresume_decided, build_graph, resume_decided
 from learngate.graph.scripted import ScriptedChat, learning
-from learngate.stores import AlreadyDecided, Decision, Memory, NotFound, ProposalDraft
+from learngate.stores import AlreadyDecided, Conflict, Decision, Memory, NotFound, ProposalDraft
 from tests.graph.support import ANA, INSIGHT, carry_on, opened, proposing, rows, say, texts, thread
 
 S = thread("s")
@@ -50,9 +50,17 @@ def test_a_new_message_while_paused_leaves_the_proposal_in_the_inbox(graph: Any,
     assert [one.insight for one in memory.learnings.list(namespace="finance")] == [INSIGHT]
 
 
-def test_a_late_answer_to_an_abandoned_pause_decides_nothing(graph: Any, memory: Memory) -> None:
-    graph.invoke(say("Something else", "q2"), S, context=ANA)
-    graph.invoke(Command(resume="approve"), S)
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", ["approve", "reject", "rubbish"])
+@pytest.mark.parametrize("leaving", [say("Something else", "q2"), Command(resume="later")])
+async def test_a_late_answer_to_an_abandoned_pause_is_refused(
+    graph: Any, memory: Memory, leaving: Any, answer: str
+) -> None:
+    graph.invoke(leaving, S, context=ANA)
+    with pytest.raises(Conflict, match=r"does not wait for an answer.*learngate review"):
+        graph.invoke(Command(resume=answer), S)
+    with pytest.raises(Conflict, match="does not wait for an answer"):
+        await graph.ainvoke(Command(resume=answer), S)
     assert taken(memory) == (0, 0, 0)
     assert len(memory.learnings.pending(session_id="s")) == 1
 
