@@ -20,10 +20,10 @@ PLEASANTRIES = frozenset(
     "hi hello hey again thanks thank you very much many ok okay yes no great good fine bye cool nice please so"  # noqa: SIM905
     " perfect that it was is helped helpful".split()
 )
-JOINING = frozenset("and but or then instead too well also still else".split())  # noqa: SIM905
+JOINING = frozenset("then instead too well also still else".split())  # noqa: SIM905
 """Words that go on from something said before."""
-OPENING = ("what about ", "how about ")
-"""So do these, at the beginning."""
+OPENING = ("and ", "but ", "or ", "what about ", "how about ")
+"""So do these, at the beginning: within a sentence they join what it says itself."""
 FEW = 2
 """So many words of its own, or fewer, and one that points, and a message may lean on the one before it."""
 SHORT, JOINED = 4, 8

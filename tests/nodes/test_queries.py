@@ -37,6 +37,8 @@ LEANS = [
 ]
 ALONE = [
     ("Is the dividend of Ford safe?", "How long should bread dough rest in the fridge?"),
+    ("Which ETF tracks the world index best?", "I live in Graz and prefer low volatility."),
+    ("How do I poach an egg?", "I like cats or dogs best"),
     ("Which ETF tracks the world index best?", "New topic: how do I descale a kettle?"),
     ("How do I poach an egg?", "What is the capital of Mongolia?"),
     ("What is a good pace for a first marathon?", "Thanks, that helped!"),
