@@ -76,7 +76,13 @@ def db_option(ctx: typer.Context) -> str:
     source = ctx.get_parameter_source("db")
     if source is None or source.name != "COMMANDLINE":
         return ""
-    return f" --db {shlex.quote(ctx.params['db'])}"
+    given = ctx.params["db"]
+    if "://" in given:
+        from sqlalchemy import make_url
+
+        # What is shown is copied into tickets.
+        given = make_url(given).render_as_string(hide_password=True)
+    return f" --db {shlex.quote(given)}"
 
 
 def suggested(*words: str, db: str) -> str:

@@ -121,15 +121,10 @@ def cut_off(db: str | None, option: str, reason: str, news: Callable[[str], None
         with filled_up(file) as database:
             yield from salvaged(database, file, [reason], option, news)
     except LearngateError as error:
-        yield Finding("repair", "broken", str(error), _back(option))
+        yield Finding("repair", "broken", str(error), BACK)
 
 
-def _back(option: str) -> str:
-    take = f"`learngate export FILE --db SAVED`, {suggested('import', 'FILE', db=option)}"
-    return (
-        "go back to a backup: end what uses the database, keep the damaged file, put the backup in its place;"
-        f" what is newer comes from the saved file: {take}"
-    )
+BACK = "go back to a backup: end what uses the database, keep the damaged file, put the backup in its place"
 
 
 def salvaged(
@@ -142,7 +137,7 @@ def salvaged(
 
     saved = file.with_name(f"{file.name}.saved")
     said = "; ".join(damage[:3]).replace(": restore a backup, or see `learngate doctor`", "")
-    yield Finding("pages", "broken", said, _back(option))
+    yield Finding("pages", "broken", said, BACK)
     mended: list[Mended] = []
 
     def prepare(path: Path) -> None:
@@ -157,7 +152,7 @@ def salvaged(
         news("saving what can be read …")
         counts = salvage(database, saved, prepare=prepare, finish=finish)
     except LearngateError as error:
-        yield Finding("repair", "broken", str(error), _back(option))
+        yield Finding("repair", "broken", str(error), BACK)
         return
     except KeyboardInterrupt:
         note(f"stopped: nothing was saved, and {file.name} is as it was")
@@ -165,8 +160,12 @@ def salvaged(
     torn = ", ".join(name for name, (_, whole) in counts.items() if not whole)
     rows = sum(count for count, _ in counts.values())
     lost = f"; not all of {torn} could be read" if torn else ""
-    without = f"without a backup, look at it, then put it in the place of {file.name}, its key file beside it"
+    take = f"`learngate export FILE --db {saved.name}`, {suggested('import', 'FILE', db=option)}"
+    ways = (
+        f"with a backup in the place of {file.name}, take what is newer from it: {take};"
+        f" without one, look at it, then put it in the place of {file.name}, its key file beside it"
+    )
     found = f"{counted(rows, 'row')} that can be read are saved in {saved}{lost}"
-    yield Finding("repair", "look", found, without, lost=True)
+    yield Finding("repair", "look", found, ways, lost=True)
     for one in mended:
         yield _finding(one, "in the saved file: ")

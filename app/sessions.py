@@ -74,7 +74,11 @@ def show(
     for turn in turns:
         _say_turn(turn)
     if len(turns) < found.turns:
-        note(f"\n{counted(found.turns - len(turns), 'turn')} more, earlier or on other branches: --turns N")
+        more = counted(found.turns - len(turns), "turn")
+        ended = "on other branches (`learngate sessions search` finds them)"
+        note(
+            f"\n{more} {ended}" if len(turns) < limit else f"\n{more} more, earlier or on other branches: --turns N"
+        )
 
 
 @app.command()

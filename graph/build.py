@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -106,8 +107,14 @@ def build_graph(
         ConfigurationError: something that can never work, with how to mend it.
     """
     budgets = Budgets() if budgets is None else budgets
+    if not isinstance(memory, Memory):
+        raise ConfigurationError(f"a graph is built on open_memory(…), not on {memory!r:.80}")
     chat = resolve_model(model)
     _refuse_options(reflection, pause, checkpointer, budgets)
+    if not isinstance(instructions, str):
+        raise ConfigurationError(
+            f'instructions takes text, such as "You advise on funds.", not {instructions!r:.80}'
+        )
     given = _tools(tools, _own_tools(memory, budgets) if memory_tools else ())
     reflector = reflector_of(chat) if reflection == "inline" else None
     builder = _wire(
@@ -243,6 +250,7 @@ def _own_tools(memory: Memory, budgets: Budgets) -> tuple[BaseTool, ...]:
 
 
 def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseTool]) -> list[BaseTool]:
+    _refuse_tools(tools)
     if not tools:
         return list(own)
     from langchain_core.tools import BaseTool, tool
@@ -258,9 +266,22 @@ def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseToo
     return given
 
 
+def _refuse_tools(tools: object) -> None:
+    if isinstance(tools, str) or not isinstance(tools, Sequence):
+        raise ConfigurationError(f"tools takes a list of functions and LangChain tools, not {tools!r:.80}")
+    if tools:
+        from langchain_core.tools import BaseTool
+
+        for one in tools:
+            if not isinstance(one, BaseTool) and not inspect.isroutine(one):
+                raise ConfigurationError(f"a tool is a function or a LangChain tool, not {one!r:.80}")
+
+
 def _refuse_options(reflection: object, pause: object, checkpointer: object, budgets: object) -> None:
     if reflection not in {"inline", "background", "off"}:
         raise ConfigurationError(f'reflection must be "inline", "background" or "off", not {reflection!r}')
+    if not isinstance(pause, bool):
+        raise ConfigurationError(f"pause is True or False, not {pause!r:.80}")
     if pause and checkpointer is False:
         raise ConfigurationError(
             "a run can only pause where it is checkpointed: leave `checkpointer` out, or build with pause=False"

@@ -209,7 +209,7 @@ class Learnings:
 
         Raises:
             NotFound: there is none.
-            Conflict: it is retired, or another learning already says that.
+            Conflict: it is retired, or it or another learning already says that.
         """
         changes = {"title": title, "insight": insight, "applies_when": applies_when}
         return self._change(learning_id, "edited", {k: v for k, v in changes.items() if v is not None}, actor, note)
@@ -266,6 +266,11 @@ class Learnings:
                     words.get("applies_when", learning.applies_when),
                 )
             )
+            same = (draft.title, draft.insight, draft.applies_when) == (
+                *(learning.title, learning.insight, learning.applies_when),
+            )
+            if change == "edited" and same:
+                raise Conflict(f"learning {learning.id} says that already: nothing was changed")
             proposal_id = gate.propose(
                 connection,
                 draft,

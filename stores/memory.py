@@ -251,6 +251,10 @@ def open_memory(
         StoreUnavailable: it is locked or read-only.
     """
     refuse_options(index, dense_floor)
+    if url == "":
+        raise ConfigurationError(
+            "an empty text names no database: leave the URL out for $LEARNGATE_DB, or for learngate.db"
+        )
     chosen = url or os.environ.get("LEARNGATE_DB") or DEFAULT_URL
     return Memory(
         chosen, embedder=chosen_embedder(embedder), index=index, dense_floor=dense_floor, audit_key=audit_key

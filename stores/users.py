@@ -66,9 +66,10 @@ class Users:
         pinned: bool = False,
         source: tuple[Name, Name] | None = None,
     ) -> UserMemory:
-        """Store a fact about a user; one that is already stored, word for word, comes back as it is.
+        """Store a fact about a user; one that is already stored, word for word, is not stored again.
 
-        `source` is the (session, turn) that it was learned from. A pinned memory is always recalled first.
+        `source` is the (session, turn) that it was learned from. A pinned memory is always recalled first. One that
+        is stored is pinned where `pinned` says so, and leaves its namespace where none is named.
 
         Raises:
             InvalidInput: no user, or a text that cannot be stored.
@@ -76,7 +77,12 @@ class Users:
         checked = check_text(text, what="the memory", limit=MEMORY_LIMIT)
         with self._db.write() as connection:
             memory_id = _add(connection, user_id, checked, namespace=namespace, pinned=pinned, source=source)
-            return _memory(_row(connection, user_id, memory_id))
+            there = _row(connection, user_id, memory_id)
+            wider: dict[str, Any] = {"pinned": True} if pinned and not there.pinned else {}
+            wider |= {"namespace": None} if namespace is None and there.namespace is not None else {}
+            if wider:
+                connection.execute(update(user_memories).where(_memories.id == memory_id).values(wider))
+            return _memory(_row(connection, user_id, memory_id) if wider else there)
 
     def update(
         self, user_id: Name, memory_id: int, text: AnyText | None = None, *, pinned: bool | None = None

@@ -7,7 +7,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
+from click.core import ParameterSource
 
+from learngate.app.cli import app
+from learngate.app.opening import db_option
 from tests.app.support import LEARNGATE, RULE, Terminal, learngate
 
 COMMANDS = [
@@ -163,3 +167,10 @@ def test_a_report_that_nobody_reads_to_its_end_is_no_failure(known, tmp_path):
     done = subprocess.run([LEARNGATE, "doctor"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_suggested_command_names_no_password():
+    typed = typer.Context(typer.main.get_command(app))
+    typed.params["db"] = "postgresql+psycopg://ana:hunter2@host/memory"
+    typed.set_parameter_source("db", ParameterSource.COMMANDLINE)
+    assert db_option(typed) == " --db 'postgresql+psycopg://ana:***@host/memory'"

@@ -55,6 +55,14 @@ def test_show_says_what_it_leaves_out(run, talked):
     assert "1 turn more, earlier or on other branches: --turns N" in result.stderr
 
 
+def test_show_says_that_turns_are_on_other_branches(run, talked):
+    for number in "ab":
+        said = HumanMessage(f"What of AMD, then? {number}"), AIMessage("Less.")
+        talked.sessions.append(Turn("s1", said, id=number, parent="t2", user_id="ana"))
+    result = run("sessions", "show", "s1", "--user", "ana")
+    assert "1 turn on other branches (`learngate sessions search` finds them)" in result.stderr
+
+
 def test_search_stays_with_its_user(told, talked):
     assert "s1" in told("sessions", "search", "NVIDIA", "--user", "ana")
     assert told("sessions", "search", "NVIDIA", "--user", "ben") == "nothing that was said fits that\n"

@@ -37,6 +37,12 @@ PICTURE = {
         ({"budgets": {"learnings": 2}}, r"takes Budgets\(…\), such as .*, not {'learnings': 2}"),
         ({"budgets": {}}, r"takes Budgets\(…\)"),
         ({"budgets": 0, "memory_tools": True}, r"takes Budgets\(…\)"),
+        ({"pause": "sometimes"}, "True or False"),
+        ({"instructions": None}, "takes text"),
+        ({"tools": ["x"]}, "a function or a LangChain tool, not 'x'"),
+        ({"tools": [5]}, "a function or a LangChain tool, not 5"),
+        ({"tools": print}, "a list of functions"),
+        ({"tools": "search"}, "a list of functions"),
         ({"model": None}, "is no model"),
         ({"model": "google_genai:gemini-3-flash-preview"}, "GOOGLE_API_KEY"),
     ],
@@ -45,6 +51,12 @@ PICTURE = {
 def test_refused(memory: Memory, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         build_graph(memory, **{"model": ScriptedChat(), **options})
+
+
+@pytest.mark.parametrize("memory", ["sqlite://", None])
+def test_a_graph_is_built_on_a_memory(memory: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"open_memory"):
+        build_graph(memory, model="offline")
 
 
 BUDGETS = [field.name for field in fields(Budgets)]

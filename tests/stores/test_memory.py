@@ -89,3 +89,10 @@ def test_the_default_embedder_needs_nothing_and_another_swaps_in():
         assert memory.vectors.name.startswith(f"{WordLlamaEmbeddings.__name__}:wordllama-256@")
     with open_memory("sqlite://", embedder=Hashed()) as memory:
         assert memory.vectors.name == "Hashed"
+
+
+def test_an_empty_text_names_no_database(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="LEARNGATE_DB"):
+        open_memory("")
+    assert not [*tmp_path.iterdir()]

@@ -8,6 +8,7 @@ from learngate.stores import (
     Memory,
     NotFound,
     Proposal,
+    ProposalDraft,
     open_memory,
 )
 from tests.stores.support import draft, together, turn
@@ -137,6 +138,13 @@ class LearningsConformance:
         assert memory.sessions.get(told[0].session_id, told[0].turn_id).question == "How do I compare ETFs?"
         assert all(one.at.tzinfo is not None for one in told)
         assert memory.learnings.get(learning.id).revision == 5
+
+    @pytest.mark.parametrize("words", [{}, {"title": "Costs"}, {"insight": "Mind costs", "applies_when": ""}])
+    def test_an_edit_that_changes_nothing_is_refused_and_makes_no_revision(self, memory, words):
+        learning = memory.learnings.add(ProposalDraft("Costs", "Mind costs"), namespace="n", actor="ana")
+        with pytest.raises(Conflict, match="says that already"):
+            memory.learnings.edit(learning.id, actor="ed", **words)
+        assert memory.learnings.get(learning.id) == learning
 
     @pytest.mark.parametrize("actor", ["", None, "x\n", "\ud800"])
     def test_nobody_changes_a_learning_without_a_name(self, memory, actor):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
@@ -44,7 +46,9 @@ class Remembering(Machine):
         there = self.same(user, text)
         stored = self.users.remember(user, text, pinned=pinned)
         if there is not None:
-            assert stored == self.known[user][there]
+            known = self.known[user][there]
+            assert stored == replace(known, pinned=known.pinned or pinned)
+            self.known[user][there] = stored
             return
         assert (stored.user_id, stored.text, stored.pinned, stored.revision) == (user, text, pinned, 1)
         assert stored.id not in self.ever

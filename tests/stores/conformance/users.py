@@ -155,6 +155,14 @@ class UsersConformance:
         with pytest.raises(InvalidInput, match="namespace"):
             recalled("a//b")
 
+    def test_what_is_remembered_again_is_pinned_and_leaves_its_namespace_but_never_the_reverse(self, memory):
+        first = memory.users.remember("ana", "Likes tea.", namespace="work")
+        assert memory.users.remember("ana", "likes tea", namespace="home") == first
+        again = memory.users.remember("ana", "Likes tea.", pinned=True)
+        assert (again.id, again.pinned, again.namespace, again.revision) == (first.id, True, None, 1)
+        assert memory.users.remember("ana", "Likes tea.", namespace="work") == again
+        assert [hit.memory for hit in memory.users.recall("ana", "tea", namespace="home", budget=50)] == [again]
+
     def test_of_much_that_is_kept_elsewhere_nothing_crowds_out_what_is_kept_here(self, memory):
         for number in range(120):
             memory.users.remember("ana", f"Orders item {number}.", namespace="work")
