@@ -120,8 +120,10 @@ def recall(found: dict[str, Any], figure: Any) -> None:
     axes = figure.subplots()
     shown = {
         "far: silent": "silent far",
+        "other tasks: silent": "silent other tasks",
         "near: silent": "silent near",
         "ordinary: kept": "kept ordinary",
+        "reworded: kept": "kept reworded",
         "paraphrase: kept": "kept paraphrase",
     }
     bars = [f"{label}, {many}" for label in shown for many in ("104", "13")][::-1]
@@ -143,7 +145,7 @@ DRAWN: dict[str, tuple[Callable[[dict[str, Any], Any], None], tuple[float, float
     "starting": (starting, (8, 3.0)),
     "growth": (growth, (8, 3.4)),
     "memories": (memories, (8, 3.6)),
-    "recall": (recall, (8, 3.6)),
+    "recall": (recall, (8, 4.8)),
 }
 
 

@@ -209,7 +209,7 @@ class GatedGraph(CompiledStateGraph[Any, Any, Any, Any]):
             standing = self.memory.sessions.claim(session_id, caller.user_id)
         if standing is not None and caller.said and caller.user_id != standing.owner:
             raise NotAllowed(
-                f"session {session_id!r} is not {_name(caller.user_id)}: resume it with"
+                f"session {session_id!r} does not belong to {_name(caller.user_id)}: resume it with"
                 " Context(user_id=…) of whoever opened it, and name the reviewer in Context(reviewer=…)"
             )
 
@@ -396,4 +396,4 @@ def _check_question(question: BaseMessage) -> None:
 
 
 def _name(user_id: str | None) -> str:
-    return "yours: you named no user" if user_id is None else f"{user_id!r}'s"
+    return "you, who named no user" if user_id is None else repr(user_id)
