@@ -17,6 +17,8 @@ from learngate.app.screen import busy
 from learngate.app.status import Refused
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from learngate.stores import Memory
 
 
@@ -40,14 +42,10 @@ def opened(db: str | None, *, there: bool = False, embedder: str | None = None) 
 
 def missing(db: str | None) -> str | None:
     """Return the path of a database that no command has made yet; `None` where it is there, or elsewhere."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
     from learngate.stores.memory import DEFAULT_URL
 
-    try:
-        url = make_url(database_url(db) or os.environ.get("LEARNGATE_DB") or DEFAULT_URL)
-    except ArgumentError:
+    url = _read_url(database_url(db) or os.environ.get("LEARNGATE_DB") or DEFAULT_URL)
+    if url is None:
         return None
     path = url.database
     if url.get_backend_name() != "sqlite" or path in {None, "", ":memory:"} or str(path).startswith("file:"):
@@ -78,11 +76,23 @@ def db_option(ctx: typer.Context) -> str:
         return ""
     given = ctx.params["db"]
     if "://" in given:
-        from sqlalchemy import make_url
-
+        url = _read_url(given)
+        if url is None:
+            return ""
         # What is shown is copied into tickets.
-        given = make_url(given).render_as_string(hide_password=True)
+        hidden = {"password": "***"} if "password" in url.query else {}
+        given = url.update_query_dict(hidden).render_as_string(hide_password=True)
     return f" --db {shlex.quote(given)}"
+
+
+def _read_url(given: str) -> URL | None:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(given)
+    except (ArgumentError, ValueError):  # a port that is no number is the latter
+        return None
 
 
 def suggested(*words: str, db: str) -> str:

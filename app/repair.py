@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,7 +161,8 @@ def salvaged(
     torn = ", ".join(name for name, (_, whole) in counts.items() if not whole)
     rows = sum(count for count, _ in counts.values())
     lost = f"; not all of {torn} could be read" if torn else ""
-    take = f"`learngate export FILE --db {saved.name}`, {suggested('import', 'FILE', db=option)}"
+    here = f" --db {shlex.quote(str(saved))}"
+    take = f"{suggested('export', 'FILE', db=here)}, {suggested('import', 'FILE', db=option)}"
     ways = (
         f"with a backup in the place of {file.name}, take what is newer from it: {take};"
         f" without one, look at it, then put it in the place of {file.name}, its key file beside it"

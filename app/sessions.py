@@ -75,10 +75,10 @@ def show(
         _say_turn(turn)
     if len(turns) < found.turns:
         more = counted(found.turns - len(turns), "turn")
-        ended = "on other branches (`learngate sessions search` finds them)"
-        note(
-            f"\n{more} {ended}" if len(turns) < limit else f"\n{more} more, earlier or on other branches: --turns N"
-        )
+        if len(turns) == limit:
+            note(f"\n{more} more, earlier or on other branches: --turns N")
+        else:
+            note(f"\n{more} on other branches: `learngate sessions search` finds them")
 
 
 @app.command()

@@ -32,11 +32,8 @@ from learngate.stores.tables import learnings
 DATA = Path(__file__).parent / "data" / "recall.json"
 NAMESPACE = "bench"
 K = 5
-SILENT, KEPT = 0.96, {"wordllama": 0.88, "minilm": 0.93}
-"""What is aimed for: the share of foreign questions that find nothing, and of ordinary ones that find their own.
-
-The other half may fall short of it: what is promised is 0.95.
-"""
+SILENT, KEPT = 0.95, {"wordllama": 0.88, "minilm": 0.93}
+"""What is aimed for: the share of foreign questions that find nothing, and of ordinary ones that find their own."""
 HALVES = ("chosen", "judged")
 KINDS = {"ordinary": "question", "reworded": "reworded", "paraphrase": "paraphrase"}
 """Questions to which a learning is the answer, and where they stand in the data."""
@@ -212,10 +209,10 @@ def _rule(name: str, by_id: dict[int, dict[str, str]], data: dict[str, Any]) -> 
     foreign = _reach(name, by_id, strangers)
     rng = np.random.default_rng(4)
     few = np.concatenate([foreign[:, rng.permutation(len(by_id))[:FEW]].max(axis=1) for _ in range(100)])
-    silent = float(np.quantile(foreign.max(axis=1), SILENT))
+    silent = float(np.quantile(foreign.max(axis=1), SILENT, method="higher"))
     return {
         "silent from": round(silent, 3),
-        f"silent from, among {FEW}": round(float(np.quantile(few, SILENT)), 3),
+        f"silent from, among {FEW}": round(float(np.quantile(few, SILENT, method="higher")), 3),
         "keeps up to": round(float(own[int(np.floor((1 - KEPT[name]) * len(own)))]), 3),
         "floor": math.ceil(silent * 100) / 100,
     }

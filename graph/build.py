@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -249,14 +248,14 @@ def _own_tools(memory: Memory, budgets: Budgets) -> tuple[BaseTool, ...]:
     return (*MEMORY_TOOLS, past_sessions(memory.sessions, budget=budgets.past_tokens))
 
 
-def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseTool]) -> list[BaseTool]:
-    _refuse_tools(tools)
+def _tools(tools: Any, own: Sequence[BaseTool]) -> list[BaseTool]:
     if not tools:
         return list(own)
-    from langchain_core.tools import BaseTool, tool
-
-    given = [one if isinstance(one, BaseTool) else tool(one) for one in tools]
-    given += own
+    if not isinstance(tools, Iterable):
+        raise ConfigurationError(
+            f"tools takes a list, such as [{getattr(tools, '__name__', 'search')}], not {tools!r:.80}"
+        )
+    given = [*(_as_tool(one) for one in tools), *own]
     names = [one.name for one in given]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -266,15 +265,19 @@ def _tools(tools: Sequence[BaseTool | Callable[..., Any]], own: Sequence[BaseToo
     return given
 
 
-def _refuse_tools(tools: object) -> None:
-    if isinstance(tools, str) or not isinstance(tools, Sequence):
-        raise ConfigurationError(f"tools takes a list of functions and LangChain tools, not {tools!r:.80}")
-    if tools:
-        from langchain_core.tools import BaseTool
+def _as_tool(given: Any) -> BaseTool:
+    from langchain_core.tools import BaseTool, tool
 
-        for one in tools:
-            if not isinstance(one, BaseTool) and not inspect.isroutine(one):
-                raise ConfigurationError(f"a tool is a function or a LangChain tool, not {one!r:.80}")
+    try:
+        made = given if isinstance(given, BaseTool) else tool(given)
+    except (TypeError, ValueError, AttributeError) as error:
+        made = error
+    if not isinstance(made, BaseTool):  # of a text LangChain makes a decorator
+        raise ConfigurationError(
+            f"{given!r:.80} is no tool{f' ({made})' if isinstance(made, Exception) else ''}: give a function with a"
+            " docstring, or one that is decorated with langchain_core.tools.tool"
+        )
+    return made
 
 
 def _refuse_options(reflection: object, pause: object, checkpointer: object, budgets: object) -> None:

@@ -356,10 +356,11 @@ def _check_waits(snapshot: StateSnapshot, given: Command[Any]) -> None:
             " and the session goes on with its next message"
         )
     undecided = (snapshot.values.get("proposal") or {}).get("status", "pending") == "pending"
-    if given.resume is not None and not snapshot.next and undecided:
+    # Not `next`: a step that has written, but whose checkpoint is not there yet, is no longer in it.
+    if given.resume is not None and not snapshot.tasks and undecided:
         raise Conflict(
-            "this session does not wait for an answer: what was proposed in it waits in the inbox"
-            " (learngate review, or memory.learnings.decide(…))"
+            "this session does not wait for an answer: if something was proposed in it, learngate review, or"
+            " memory.learnings.pending(session_id=…), shows whether that still waits"
         )
 
 

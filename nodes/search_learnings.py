@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import dropwhile
 from typing import Any
 
 from learngate.nodes.prompts import tokens_of
@@ -81,7 +82,8 @@ def queries(message: str, before: str) -> list[str]:
         return [message]
     both = f"{before}\n{message}"[-LONGEST:]
     points = len(content) <= FEW and not POINTING.isdisjoint(said)
-    goes_on = not JOINING.isdisjoint(said) or " ".join(said).startswith(OPENING)
+    told = " ".join(dropwhile(PLEASANTRIES.__contains__, said))
+    goes_on = not JOINING.isdisjoint(said) or told.startswith(OPENING)
     if not points and len(said) > (JOINED if goes_on else SHORT):
         return [message]
     return [message, both] if content else [both]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
@@ -228,8 +229,9 @@ def _backend(url: URL) -> Backend:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigurationError(f"{url!r} is not a database URL: write {URLS}") from None
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
+        shown = re.sub(r"//[^@]*@", "//…@", str(url))
+        raise ConfigurationError(f"{shown!r} is not a database URL: write {URLS}") from None
     kind = parsed.get_backend_name()
     if kind == "sqlite" and parsed.database == "":
         raise ConfigurationError(f"{url!r} names no file: write {URLS}")

@@ -70,8 +70,8 @@ class HybridSearch:
         least = near.floor.among(self._rows(kind, scopes, near.rows) if floor else MANY)
         ranked = fuse(near.rows, found, trust=_trust(asked, held) if weighed else None)
         if floor:
-            shares = shares_named(asked, held)
-            ranked = [row.behind(least) for row in ranked if kept(row, shares.get(row.id, 0.0), least, near.rows)]
+            shares, compared = shares_named(asked, held), near.rows if near.floor.measured else ()
+            ranked = [row.behind(least) for row in ranked if kept(row, shares.get(row.id, 0.0), least, compared)]
         return Hits(ranked[:k], note=near.note, floor=least)
 
     def _rows(self, kind: str, scopes: Sequence[str], near: Collection[int]) -> int:
@@ -98,7 +98,7 @@ def words_held(asked: set[str], bodies: Mapping[int, str]) -> dict[int, set[str]
 def kept(row: Fused, share: float, floor: float, compared: Collection[int]) -> bool:
     """Whether a row is more than chance: what it lacks in words it has in meaning.
 
-    With all the words, or with half of them where nothing was compared, it needs no more.
+    With all the words, or with half of them where it is not in what was `compared`, it needs no more.
     """
     return share == 1 or row.dense >= floor * (1 - share) or (share > 0 and row.id not in compared)
 

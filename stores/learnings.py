@@ -205,11 +205,11 @@ class Learnings:
         actor: Name,
         note: str | None = None,
     ) -> Learning:
-        """Reword a learning; what is left out stays.
+        """Reword a learning; what is left out stays. With a note alone it is a revision, too.
 
         Raises:
             NotFound: there is none.
-            Conflict: it is retired, or it or another learning already says that.
+            Conflict: it is retired, another learning already says that, or it does and there is no note.
         """
         changes = {"title": title, "insight": insight, "applies_when": applies_when}
         return self._change(learning_id, "edited", {k: v for k, v in changes.items() if v is not None}, actor, note)
@@ -266,10 +266,8 @@ class Learnings:
                     words.get("applies_when", learning.applies_when),
                 )
             )
-            same = (draft.title, draft.insight, draft.applies_when) == (
-                *(learning.title, learning.insight, learning.applies_when),
-            )
-            if change == "edited" and same:
+            said = learning.title, learning.insight, learning.applies_when
+            if change == "edited" and note is None and (draft.title, draft.insight, draft.applies_when) == said:
                 raise Conflict(f"learning {learning.id} says that already: nothing was changed")
             proposal_id = gate.propose(
                 connection,

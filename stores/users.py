@@ -69,7 +69,8 @@ class Users:
         """Store a fact about a user; one that is already stored, word for word, is not stored again.
 
         `source` is the (session, turn) that it was learned from. A pinned memory is always recalled first. One that
-        is stored is pinned where `pinned` says so, and leaves its namespace where none is named.
+        is stored is pinned where `pinned` says so, and is recalled more widely where no namespace is named, or one
+        above its own; in one beside its own it is not.
 
         Raises:
             InvalidInput: no user, or a text that cannot be stored.
@@ -77,12 +78,7 @@ class Users:
         checked = check_text(text, what="the memory", limit=MEMORY_LIMIT)
         with self._db.write() as connection:
             memory_id = _add(connection, user_id, checked, namespace=namespace, pinned=pinned, source=source)
-            there = _row(connection, user_id, memory_id)
-            wider: dict[str, Any] = {"pinned": True} if pinned and not there.pinned else {}
-            wider |= {"namespace": None} if namespace is None and there.namespace is not None else {}
-            if wider:
-                connection.execute(update(user_memories).where(_memories.id == memory_id).values(wider))
-            return _memory(_row(connection, user_id, memory_id) if wider else there)
+            return _memory(_row(connection, user_id, memory_id))
 
     def update(
         self, user_id: Name, memory_id: int, text: AnyText | None = None, *, pinned: bool | None = None
@@ -264,6 +260,7 @@ def _add(
 ) -> int:
     there = _same(connection, user_id, text)
     if there is not None:
+        _widen(connection, _row(connection, user_id, there), namespace, pinned=pinned)
         return there
     session, turn = source or (None, None)
     at = now()
@@ -287,6 +284,15 @@ def _add(
     memory_id: int = added[0]
     _note(connection, memory_id, 1, "added", text, user_id, source)
     return memory_id
+
+
+def _widen(connection: Connection, known: Row[Any], namespace: str | None, *, pinned: bool) -> None:
+    """Let a memory that is told again be recalled wherever it was told, as far as one namespace can say."""
+    wider: dict[str, Any] = {"pinned": True} if pinned and not known.pinned else {}
+    if known.namespace is not None and (namespace is None or namespace in lineage(known.namespace)[1:]):
+        wider["namespace"] = namespace
+    if wider:
+        connection.execute(update(user_memories).where(_memories.id == known.id).values(wider))
 
 
 def _replace(

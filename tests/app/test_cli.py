@@ -169,8 +169,30 @@ def test_a_report_that_nobody_reads_to_its_end_is_no_failure(known, tmp_path):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_a_suggested_command_names_no_password():
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql+psycopg://ana:hunter2@host/memory", " --db 'postgresql+psycopg://ana:***@host/memory'"),
+        (
+            "postgresql+psycopg://ana@host/memory?password=hunter2&sslmode=require",
+            " --db 'postgresql+psycopg://ana@host/memory?password=%2A%2A%2A&sslmode=require'",
+        ),
+        ("postgresql+psycopg://ana:hunter2@host:port/memory", ""),
+        ("://hunter2", ""),
+        ("a file.db", " --db 'a file.db'"),
+    ],
+)
+def test_a_suggested_command_names_no_password(given, shown):
     typed = typer.Context(typer.main.get_command(app))
-    typed.params["db"] = "postgresql+psycopg://ana:hunter2@host/memory"
+    typed.params["db"] = given
     typed.set_parameter_source("db", ParameterSource.COMMANDLINE)
-    assert db_option(typed) == " --db 'postgresql+psycopg://ana:***@host/memory'"
+    assert db_option(typed) == shown
+
+
+@pytest.mark.parametrize("url", ["://x", "postgresql+psycopg://ana:hunter2@host:port/memory"])
+@pytest.mark.parametrize("command", [("doctor",), ("learnings", "list"), ("chat", "-m", "hi")])
+def test_what_is_no_url_is_refused_in_words(run, command, url):
+    result = run(*command, "--db", url)
+    assert result.exit_code in {1, 2}
+    assert "Traceback" not in result.stderr + result.stdout
+    assert "hunter2" not in result.stderr + result.stdout

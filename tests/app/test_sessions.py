@@ -60,7 +60,7 @@ def test_show_says_that_turns_are_on_other_branches(run, talked):
         said = HumanMessage(f"What of AMD, then? {number}"), AIMessage("Less.")
         talked.sessions.append(Turn("s1", said, id=number, parent="t2", user_id="ana"))
     result = run("sessions", "show", "s1", "--user", "ana")
-    assert "1 turn on other branches (`learngate sessions search` finds them)" in result.stderr
+    assert "1 turn on other branches: `learngate sessions search` finds them" in result.stderr
 
 
 def test_search_stays_with_its_user(told, talked):

@@ -28,6 +28,10 @@ PICTURE = {
 }
 
 
+UNTOLD = lambda word: word  # noqa: E731
+"""A function that says nothing of itself."""
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -39,14 +43,15 @@ PICTURE = {
         ({"budgets": 0, "memory_tools": True}, r"takes Budgets\(…\)"),
         ({"pause": "sometimes"}, "True or False"),
         ({"instructions": None}, "takes text"),
-        ({"tools": ["x"]}, "a function or a LangChain tool, not 'x'"),
-        ({"tools": [5]}, "a function or a LangChain tool, not 5"),
-        ({"tools": print}, "a list of functions"),
-        ({"tools": "search"}, "a list of functions"),
+        ({"tools": ["x"]}, "'x' is no tool: give a function with a docstring"),
+        ({"tools": [5]}, "5 is no tool"),
+        ({"tools": [UNTOLD]}, r"is no tool \(Function must have a docstring"),
+        ({"tools": print}, r"takes a list, such as \[print\]"),
+        ({"tools": "search"}, "'s' is no tool"),
         ({"model": None}, "is no model"),
         ({"model": "google_genai:gemini-3-flash-preview"}, "GOOGLE_API_KEY"),
     ],
-    ids=lambda value: repr(value)[:50],
+    ids=lambda value: repr(value)[:24],
 )
 def test_refused(memory: Memory, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):

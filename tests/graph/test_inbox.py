@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
@@ -63,6 +65,62 @@ async def test_a_late_answer_to_an_abandoned_pause_is_refused(
         await graph.ainvoke(Command(resume=answer), S)
     assert taken(memory) == (0, 0, 0)
     assert len(memory.learnings.pending(session_id="s")) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", ["approve", "reject", "rubbish"])
+async def test_a_second_answer_brings_the_first_decision_back(graph: Any, memory: Memory, answer: str) -> None:
+    graph.invoke(Command(resume="approve"), S)
+    for result in (graph.invoke(Command(resume=answer), S), await graph.ainvoke(Command(resume=answer), S)):
+        assert (result["proposal"]["status"], "__interrupt__" in result) == ("approved", False)
+    assert taken(memory) == (1, 1, 1)
+
+
+class FailsOnce(InMemorySaver):
+    """Loses one checkpoint, when it is told to."""
+
+    fails = False
+
+    def put(self, *args: Any, **named: Any) -> Any:
+        if self.fails:
+            self.fails = False
+            raise OSError("no space")
+        return super().put(*args, **named)
+
+
+def test_an_answer_whose_checkpoint_was_lost_may_be_delivered_again(memory: Memory) -> None:
+    saver = FailsOnce()
+    graph = build_graph(memory, model=proposing(), checkpointer=saver)
+    graph.invoke(say("Comparing ETFs?"), S, context=ANA)
+
+    class LosesTheNext(BaseCallbackHandler):
+        run_inline = True
+
+        def on_chain_start(self, *_: Any, name: str | None = None, **__: Any) -> None:
+            saver.fails = saver.fails or name == "review_learning"
+
+    with pytest.raises(OSError, match="no space"):
+        graph.invoke(Command(resume="approve"), {**S, "callbacks": [LosesTheNext()]})
+    assert taken(memory) == (0, 0, 0)
+    assert graph.invoke(Command(resume="approve"), S)["proposal"]["status"] == "approved"
+    assert taken(memory) == (1, 1, 1)
+
+
+def test_answers_a_little_apart_are_all_told_the_decision(tmp_path: Any) -> None:
+    with opened(f"sqlite:///{tmp_path / 'x.db'}") as memory:
+        for number in range(15):
+            config = thread(f"s{number}")
+            graph = build_graph(
+                memory, model=ScriptedChat(reflections=[learning(f"ETF {number}", f"{INSIGHT} {number}")])
+            )
+            graph.invoke(say("Comparing ETFs?"), config, context=ANA)
+
+            def answered(late: int, graph: Any = graph, config: Any = config) -> str:
+                time.sleep(late * 0.003)
+                return str(graph.invoke(Command(resume="approve"), config)["proposal"]["status"])
+
+            with ThreadPoolExecutor(3) as threads:
+                assert [*threads.map(answered, range(3))] == ["approved"] * 3
 
 
 def test_the_newer_of_two_proposals_is_the_one_that_is_answered(memory: Memory) -> None:

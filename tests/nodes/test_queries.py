@@ -29,6 +29,9 @@ LEANS = [
     ("Which index fund is cheapest?", "why that one?"),
     ("Write a toast for my sister", "a bit funnier please"),
     ("How do I descale a kettle?", "how often should I do that?"),
+    ("Which index fund is cheapest?", "Ok, and what are the fees there?"),
+    ("Which index fund is cheapest?", "Thanks! And what about the fees?"),
+    ("Which index fund is cheapest?", "Great, but is the cheaper one safe?"),
     pytest.param(
         "My candidate asked for remote work",
         "what would you answer her?",

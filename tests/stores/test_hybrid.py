@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from learngate.stores import open_memory
@@ -59,11 +60,12 @@ def test_what_does_not_fit_finds_nothing_though_something_is_nearest(taught, que
     assert len(taught.search(query, namespace="n", floor=False)) == len(RULES)
 
 
-def test_what_a_row_lacks_in_words_it_must_have_in_meaning():
+def test_what_a_row_lacks_in_words_it_must_have_in_meaning(monkeypatch):
     text = draft("Check the expense ratio and the tracking error")
 
     def why(query, floor):
-        with open_memory("sqlite://", embedder=Hashed(), dense_floor=floor) as memory:
+        monkeypatch.setattr("learngate.stores.embedders.OTHER_FLOOR", Floor(floor, measured=True))
+        with open_memory("sqlite://", embedder=Hashed()) as memory:
             memory.learnings.add(text, namespace="n", actor="ana")
             return [hit.why for hit in memory.learnings.search(query, namespace="n")]
 
@@ -83,6 +85,13 @@ def test_what_a_row_lacks_in_words_it_must_have_in_meaning():
 class Broken(Hashed):
     def embed_documents(self, texts):
         raise ConnectionError("no route")
+
+
+@pytest.mark.parametrize("floor", [0, 0.5, 1])
+def test_half_of_the_words_are_enough_where_the_floor_was_given(floor):
+    with open_memory("sqlite://", embedder=DeterministicFakeEmbedding(size=64), dense_floor=floor) as memory:
+        memory.learnings.add(draft("Check the expense ratio and the tracking error"), namespace="n", actor="ana")
+        assert len(memory.learnings.search("expense ratio wedding Rome", namespace="n")) == 1
 
 
 def test_half_of_the_words_are_enough_where_nothing_was_compared():

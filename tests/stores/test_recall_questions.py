@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.recall import _reach
 from learngate.stores import lexical, open_memory
 from learngate.stores.embedders import WordLlamaEmbeddings
 from learngate.stores.records import ProposalDraft
@@ -118,3 +119,14 @@ def test_how_a_trigger_is_worded_decides_whether_other_words_find_its_learning(t
 
 def _texts(one):
     return one["title"], one["insight"], one["applies_when"]
+
+
+def test_the_bench_reaches_as_far_as_a_search(taught):
+    """What `bench/recall.py` takes a floor from is the rule that searches go by."""
+    memory, ids = taught
+    asked = DATA["far"][:20] + [one["question"] for one in DATA["learnings"][:20]]
+    reach = _reach("wordllama", ids, asked)
+    floor = memory.vectors.floor.many
+    for number, query in enumerate(asked):
+        hits = {hit.learning.id for hit in memory.learnings.search(query, namespace="n", k=len(ids))}
+        assert hits == {learning_id for place, learning_id in enumerate(ids) if reach[number, place] >= floor}

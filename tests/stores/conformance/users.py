@@ -158,10 +158,16 @@ class UsersConformance:
     def test_what_is_remembered_again_is_pinned_and_leaves_its_namespace_but_never_the_reverse(self, memory):
         first = memory.users.remember("ana", "Likes tea.", namespace="work")
         assert memory.users.remember("ana", "likes tea", namespace="home") == first
+        assert memory.users.remember("ana", "likes tea", namespace="work/lab") == first
+        narrow = memory.users.remember("ana", "Likes rum.", namespace="work/lab")
+        assert memory.users.remember("ana", "Likes rum.", namespace="work").namespace == "work"
+        memory.sessions.append(turn("s", id="t", user_id="ana", reflection="pending"))
+        memory.users.apply("ana", [MemoryOperation("add", "Likes rum.")], source=("s", "t"))
+        assert [m.namespace for m in memory.users.list("ana") if m.id == narrow.id] == [None]
         again = memory.users.remember("ana", "Likes tea.", pinned=True)
         assert (again.id, again.pinned, again.namespace, again.revision) == (first.id, True, None, 1)
         assert memory.users.remember("ana", "Likes tea.", namespace="work") == again
-        assert [hit.memory for hit in memory.users.recall("ana", "tea", namespace="home", budget=50)] == [again]
+        assert again in [hit.memory for hit in memory.users.recall("ana", "tea", namespace="home", budget=50)]
 
     def test_of_much_that_is_kept_elsewhere_nothing_crowds_out_what_is_kept_here(self, memory):
         for number in range(120):
