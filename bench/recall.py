@@ -62,8 +62,11 @@ def main() -> None:
         except ConfigurationError as error:
             print(f"{name}: {error}")
             continue
+        terse = figures[name]["terse"]
         for what, value in figures[name].items():
-            print(name, what, json.dumps(value))
+            if what != "terse":
+                beside = ["terse:", json.dumps(terse[what])] if what in terse else []
+                print(name, what, json.dumps(value), *beside)
     print(reporting.write("recall", figures))
 
 
