@@ -79,9 +79,9 @@ def db_option(ctx: typer.Context) -> str:
         url = _read_url(given)
         if url is None:
             return ""
-        # What is shown is copied into tickets.
-        hidden = {"password": "***"} if "password" in url.query else {}
-        given = url.update_query_dict(hidden).render_as_string(hide_password=True)
+        from learngate.stores.database import without_password
+
+        given = without_password(url)
     return f" --db {shlex.quote(given)}"
 
 

@@ -75,19 +75,19 @@ def measured(name: str, data: dict[str, Any]) -> dict[str, Any]:
     floor = floor_of(chosen_embedder(name))
     figures: dict[str, Any] = {"floor": floor.many, "floor among few": round(floor.among(FEW), 3)}
     with open_memory("sqlite://", embedder=name) as memory:
-        by_id = _taught(memory, data, NAMESPACE)
+        by_id = _taught(memory, data)
         figures |= _recall(memory, name, by_id) | _floors(memory, by_id, data) | _few(memory, data)
         figures["floor by the rule"] = _rule(name, by_id, data)
         figures["copies shown once"] = _copies(memory, data)
     with open_memory("sqlite://", embedder=name) as memory:
         terse = data | {"learnings": [one | {"applies_when": one["terse"]} for one in data["learnings"]]}
-        figures["terse"] = _floors(memory, _taught(memory, terse, NAMESPACE), terse) | _few(memory, terse)
+        figures["terse"] = _floors(memory, _taught(memory, terse), terse) | _few(memory, terse)
     return figures
 
 
-def _taught(memory: Memory, data: dict[str, Any], namespace: str) -> dict[int, dict[str, str]]:
+def _taught(memory: Memory, data: dict[str, Any]) -> dict[int, dict[str, str]]:
     by_id = {
-        memory.learnings.add(_draft(one), namespace=namespace, actor="bench").id: one for one in data["learnings"]
+        memory.learnings.add(_draft(one), namespace=NAMESPACE, actor="bench").id: one for one in data["learnings"]
     }
     # A search that had to make the vectors might give up and go by words.
     list(memory.embed())
@@ -207,9 +207,9 @@ def _rule(name: str, by_id: dict[int, dict[str, str]], data: dict[str, Any]) -> 
     """Return the floor that the chosen half gives: the lowest at which foreign questions are silent enough."""
     strangers = [query for field in FOREIGN.values() for query in data[field] if half(query) == "chosen"]
     mine = [place for place, one in enumerate(by_id.values()) if half(one["key"]) == "chosen"]
-    asked = _reach(name, by_id, [one["question"] for one in by_id.values()])
+    asked = reached(name, by_id, [one["question"] for one in by_id.values()])
     own = np.sort(asked[mine, mine])
-    foreign = _reach(name, by_id, strangers)
+    foreign = reached(name, by_id, strangers)
     rng = np.random.default_rng(4)
     few = np.concatenate([foreign[:, rng.permutation(len(by_id))[:FEW]].max(axis=1) for _ in range(100)])
     silent = float(np.quantile(foreign.max(axis=1), SILENT, method="higher"))
@@ -221,15 +221,17 @@ def _rule(name: str, by_id: dict[int, dict[str, str]], data: dict[str, Any]) -> 
     }
 
 
-def _reach(name: str, by_id: dict[int, dict[str, str]], queries: Sequence[str]) -> Any:
+def reached(name: str, by_id: dict[int, dict[str, str]], queries: Sequence[str]) -> Any:
     """Return, for each question and learning, the highest floor at which the one finds the other."""
     rows = _vectors(name, by_id)
-    bodies = {place: _draft(one) for place, one in enumerate(by_id.values())}
-    texts = {place: lexical.search_body(one.title, one.insight, one.applies_when) for place, one in bodies.items()}
+    bodies = {
+        place: lexical.search_body(one["title"], one["insight"], one["applies_when"])
+        for place, one in enumerate(by_id.values())
+    }
     reach = _unit(chosen_embedder(name).embed_documents([*queries])) @ rows.T
     for number, query in enumerate(queries):
-        asked = {lexical.stem(word) for word in lexical.content_words(query)}
-        for place, share in shares_named(asked, words_held(asked, texts)).items():
+        asked = lexical.content_stems(query)
+        for place, share in shares_named(asked, words_held(asked, bodies)).items():
             reach[number, place] = 1.0 if share == 1 else reach[number, place] / (1 - share)
     return reach
 

@@ -268,16 +268,19 @@ def _tools(tools: Any, own: Sequence[BaseTool]) -> list[BaseTool]:
 def _as_tool(given: Any) -> BaseTool:
     from langchain_core.tools import BaseTool, tool
 
+    if isinstance(given, BaseTool):
+        return given
+    reason = ""
     try:
-        made = given if isinstance(given, BaseTool) else tool(given)
+        made = tool(given)
+        if isinstance(made, BaseTool):  # of a text LangChain makes a decorator
+            return made
     except (TypeError, ValueError, AttributeError) as error:
-        made = error
-    if not isinstance(made, BaseTool):  # of a text LangChain makes a decorator
-        raise ConfigurationError(
-            f"{given!r:.80} is no tool{f' ({made})' if isinstance(made, Exception) else ''}: give a function with a"
-            " docstring, or one that is decorated with langchain_core.tools.tool"
-        )
-    return made
+        reason = f" ({error})"
+    raise ConfigurationError(
+        f"{given!r:.80} is no tool{reason}: give a function with a docstring, or one that is decorated with"
+        " langchain_core.tools.tool"
+    )
 
 
 def _refuse_options(reflection: object, pause: object, checkpointer: object, budgets: object) -> None:

@@ -218,6 +218,12 @@ def upsert(connection: Connection, table: Table) -> Any:
     return postgresql.insert(table)
 
 
+def without_password(url: URL) -> str:
+    """Return a URL as it may be shown: what is shown is copied into tickets."""
+    hidden = {"password": "***"} if "password" in url.query else {}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
 def _backend(url: URL) -> Backend:
     if url.get_backend_name() == "sqlite":
         return Sqlite(url)

@@ -17,7 +17,7 @@ from langchain_core.embeddings import Embeddings
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, and_, bindparam, case, func, select
 
 from learngate.stores.asking import Asking, NotEmbedded, Refused
-from learngate.stores.database import Database, upsert
+from learngate.stores.database import Database, upsert, without_password
 from learngate.stores.embedders import LocalEmbeddings, embedder_name, floor_of
 from learngate.stores.lists import among
 from learngate.stores.tables import embeddings, learnings, turns, user_memories
@@ -119,7 +119,7 @@ class Vectors:
         if self._called is None or (self._db.dialect == "sqlite" and url.database in {None, "", ":memory:"}):
             return "Memory.embed()"
         plain = self._db.dialect == "sqlite" and not str(url.database).startswith("file:")
-        where = str(url.database) if plain else url.render_as_string(hide_password=True)
+        where = str(url.database) if plain else without_password(url)
         return f"`{shlex.join(('learngate', 'embed', '--embedder', self._called, '--db', where))}`"
 
     def of_query(self, text: str) -> Vector:

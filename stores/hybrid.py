@@ -52,7 +52,7 @@ class HybridSearch:
         Where the embedder gives nothing to compare, words alone find them, and the hits' `note` says so.
         """
         source = SOURCES[kind]
-        asked = {lexical.stem(word) for word in lexical.content_words(query)}
+        asked = lexical.content_stems(query)
         weighed = floor or kind in WEIGHED
         with self._db.look() as connection:
             worded = lexical.search(
@@ -70,7 +70,8 @@ class HybridSearch:
         least = near.floor.among(self._rows(kind, scopes, near.rows) if floor else MANY)
         ranked = fuse(near.rows, found, trust=_trust(asked, held) if weighed else None)
         if floor:
-            shares, compared = shares_named(asked, held), near.rows if near.floor.measured else ()
+            shares = shares_named(asked, held)
+            compared = near.rows if near.floor.measured else ()
             ranked = [row.behind(least) for row in ranked if kept(row, shares.get(row.id, 0.0), least, compared)]
         return Hits(ranked[:k], note=near.note, floor=least)
 

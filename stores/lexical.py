@@ -76,6 +76,11 @@ def content_words(query: str) -> list[str]:
     return content[:64] + _pairs(content)[:64]
 
 
+def content_stems(query: str) -> set[str]:
+    """Return the stems of a query's content words."""
+    return {stem(word) for word in content_words(query)}
+
+
 def plain(text: str) -> str:
     """Return a text without the accents of Latin letters, which the indexes leave out, too."""
     if text.isascii():

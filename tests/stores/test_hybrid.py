@@ -8,7 +8,7 @@ from learngate.stores import open_memory
 from learngate.stores.embedders import MANY, Floor
 from learngate.stores.fusion import Fused
 from learngate.stores.hybrid import kept, words_held
-from learngate.stores.lexical import content_words, scope_token, search, stem
+from learngate.stores.lexical import content_stems, scope_token, search
 from learngate.stores.tables import user_memories
 from learngate.stores.vector_store import in_vector_store
 from tests.stores.support import Hashed, draft, turn
@@ -58,6 +58,18 @@ def test_what_fits_is_found_first(taught, query, title):
 def test_what_does_not_fit_finds_nothing_though_something_is_nearest(taught, query):
     assert taught.search(query, namespace="n") == []
     assert len(taught.search(query, namespace="n", floor=False)) == len(RULES)
+
+
+def test_a_row_that_holds_half_of_the_words_is_found_below_the_dense_floor():
+    with open_memory("sqlite://", embedder=Hashed(), dense_floor=1) as memory:
+        memory.learnings.add(draft("Check the expense ratio and the tracking error"), namespace="n", actor="ana")
+        find = memory.learnings.search
+        [hit] = find("expense ratios, please?", namespace="n")
+        assert (hit.why, 0 < hit.dense < 1) == ("lexical", True)
+        assert find("expense ratios, please?", namespace="n", floor=False)[0].why == "both"
+        assert find("expense of a wedding party in Rome", namespace="n") == []
+        # One word that is shared by chance says nothing.
+        assert find("expense", namespace="n") == []
 
 
 def test_what_a_row_lacks_in_words_it_must_have_in_meaning(monkeypatch):
@@ -128,7 +140,7 @@ def test_a_word_counts_in_any_form_that_the_index_finds(memory, query, whole, pa
     scopes = [scope_token("user", "ana")]
     with memory.database.read() as connection:
         found = search(connection, user_memories, scopes=scopes, query=query, limit=9, bodies=True)
-    asked = {stem(word) for word in content_words(query)}
+    asked = content_stems(query)
     held = words_held(asked, {row: body for row, _, body in found})
     assert held[both.id] == asked
     assert len(held[one.id]) < len(asked)
